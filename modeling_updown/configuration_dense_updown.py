@@ -6,10 +6,10 @@ alone; the captioner of whole images reads none of them.
 
 from typing import Any, Literal
 
-from .configuration_tags_updown import TaggedRegionsConfig
+from .configuration_time_updown import TimedRegionsConfig
 
 
-class DescribedRegionsConfig(TaggedRegionsConfig):
+class DescribedRegionsConfig(TimedRegionsConfig):
     r"""A config whose model may describe single regions; `UpDownForDenseCaptioning` has the equations.
 
     dense_context (`"none"`, `"early"`, `"late"` or `"attention"`, defaults to `"late"`):
@@ -47,3 +47,8 @@ class DescribedRegionsConfig(TaggedRegionsConfig):
                 f"dense_nms_iou={self.dense_nms_iou} must be above 0 and at most 1, as an IoU is, and "
                 f"dense_box_weight={self.dense_box_weight} and dense_score_weight={self.dense_score_weight} 0 or more"
             )
+
+    @property
+    def region_size(self) -> int:
+        """Width of a region as the captioner reads it: its feature, tags and time."""
+        return super().region_size + self.time_size

@@ -5,14 +5,14 @@ The config itself is in `configuration_text_updown.py`, the model in `modeling_v
 
 from typing import Any, Literal
 
-from .configuration_tags_updown import TaggedRegionsConfig
+from .configuration_time_updown import TimedRegionsConfig
 
 LOSS_WEIGHTS = {"span": 10.0, "giou": 1.0, "label": 4.0, "saliency": 1.0, "alignment": 0.02}
 COST_WEIGHTS = {"span": 10.0, "giou": 1.0, "label": 4.0}
 MOST_SEGMENTS = 128  # whose map has 16,384 cells
 
 
-class MomentConfig(TaggedRegionsConfig):
+class MomentConfig(TimedRegionsConfig):
     r"""A config whose model may find moments; `UpDownForMomentRetrieval` has the equations.
 
     moment_head (`"spans"` or `"map"`, defaults to `"spans"`):

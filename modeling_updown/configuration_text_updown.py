@@ -9,7 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_moments_updown import MomentConfig
-from .configuration_tags_updown import TaggedRegionsConfig
+from .configuration_time_updown import TimedRegionsConfig
 from .configuration_updown import region_source_config
 from .labels_updown import LabelledConfig
 
@@ -33,8 +33,6 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
         `"visualbert"`: as `"sum"`, of the feature's linear map alone, without a LayerNorm or boxes (Li et al. 2019).
     mask_embedding (`bool`, defaults to `False`):
         Add a learnt vector to the feature of a masked region, as UNITER does.
-    time_embedding (`bool`, defaults to `False`):
-        Embed `region_seconds` as well: regions of a clip's frames.
     num_images (`int`, defaults to 1):
         How many images of one row are told apart, each by a learnt vector of its place that its regions carry: the left
         and the right one of a pair (UNITER's token types of NLVR2). 1 tells none apart.
@@ -53,6 +51,12 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
         Width E of the embeddings that images and texts are compared by (ALBEF).
     temperature, min_temperature, max_temperature (`float`, default to 0.07, 0.001, 0.5):
         Where the learnt temperature of those comparisons starts, and its bounds.
+    clip_pooling (`""`, `"mean"`, `"attention"` or `"transformer"`, defaults to `""`):
+        Retrieval of clips: how frames become one vector. `""`: the regions of all frames are read in one pass; else
+        those of each second of `region_seconds` in a pass of its own, and the vectors are pooled as `ClipPooling` has
+        it (CLIP4Clip).
+    clip_layers, clip_heads (`int`, default to 1, 4):
+        Of the small transformer over frames.
     objectives (`dict[str, float]`, *optional*):
         What is learnt, of `OBJECTIVES`, and how much each weighs; by default `DEFAULT_OBJECTIVES`, each 1. Heads exist
         for these alone.
@@ -122,7 +126,7 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
         Which spans of a clip a sentence is about, as `MomentConfig` has it.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
-    object_tags, attribute_tags, ..., vision_config, freeze_regions:
+    object_tags, attribute_tags, ..., time_embedding, vision_config, freeze_regions:
         As for the captioner.
     """
 
@@ -141,7 +145,6 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
     region_dropout: float | int = 0.0
     region_embedding: Literal["sum", "uniter", "visualbert"] = "sum"
     mask_embedding: bool = False
-    time_embedding: bool = False
     num_images: int = 1
     cls_token_id: int | None = None
     pooling: Literal["cls", "mean"] = "cls"
@@ -151,6 +154,9 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
     temperature: float = 0.07
     min_temperature: float = 0.001
     max_temperature: float = 0.5
+    clip_pooling: Literal["", "mean", "attention", "transformer"] = ""
+    clip_layers: int = 1
+    clip_heads: int = 4
     objectives: dict[str, float | int] | None = None
     hard_negatives: bool = True
     match_share: float | int = 1.0
@@ -235,6 +241,12 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
                 "grounding_none=True learns a region for phrases without one, which grounding_score='region' cannot "
                 "score for a phrase and grounding_loss='binary' does without: change these, or leave it out"
             )
+        heads = self.clip_heads
+        if self.clip_pooling == "transformer" and (self.clip_layers < 1 or heads < 1 or self.projection_size % heads):
+            raise ValueError(
+                f"clip_layers={self.clip_layers} must be 1 or more, and clip_heads={heads} must divide "
+                f"projection_size={self.projection_size}"
+            )
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(
                 f"min_temperature={self.min_temperature}, temperature={self.temperature} and "
@@ -274,7 +286,7 @@ DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
 
 
 @strict
-class UpDownPrefixLMConfig(TaggedRegionsConfig):
+class UpDownPrefixLMConfig(TimedRegionsConfig):
     r"""The prefix language model: regions stand before the words of any Hugging Face causal language model.
 
     text_config (any causal language model's config, or its fields with `model_type`, defaults to `GPT2Config()`):
@@ -308,7 +320,7 @@ class UpDownPrefixLMConfig(TaggedRegionsConfig):
         Answers are compared by their log-likelihood over the number of their tokens to this power.
     initializer_range (`float`, defaults to 0.02):
         Of the regions' embedding; the language model has its own initialisation.
-    object_tags, attribute_tags, ..., vision_config, freeze_regions:
+    object_tags, attribute_tags, ..., time_embedding, vision_config, freeze_regions:
         As for the captioner.
     pad_token_id, bos_token_id, eos_token_id (`int`, *optional*):
         Where not given, the text config's own; where that has no BOS or padding, its EOS takes their place.

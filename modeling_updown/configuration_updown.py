@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_dense_updown import DescribedRegionsConfig
 from .configuration_masks_updown import MaskConfig
-from .configuration_tags_updown import TaggedRegionsConfig
+from .configuration_time_updown import TimedRegionsConfig
 from .labels_updown import LabelledConfig
 
 LARGEST_GRID_SIZE, LARGEST_IMAGE_SCALE = 64, 16  # 4,096 cells; 256 times the pixels
@@ -416,8 +416,8 @@ class UpDownCaptioningConfig(DescribedRegionsConfig):
         Initialisation of the LSTMs' forget gates and of every weight matrix.
     label_smoothing (`float`, defaults to 0.0):
         Share of the target spread evenly over the other words.
-    object_tags, attribute_tags, ... :
-        Names of objects and attributes joined to each region's feature, as `TaggedRegionsConfig` has them.
+    object_tags, attribute_tags, ..., time_embedding:
+        Names of objects and attributes, and times, joined to each region's feature, as `TimedRegionsConfig` has them.
     vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*):
         The region source the model owns; with it the model takes `pixel_values`.
     freeze_regions (`bool`, defaults to `True`):
@@ -476,7 +476,7 @@ class UpDownCaptioningConfig(DescribedRegionsConfig):
 
 
 @strict
-class UpDownVqaConfig(TaggedRegionsConfig, LabelledConfig):
+class UpDownVqaConfig(TimedRegionsConfig, LabelledConfig):
     r"""The question answerer: question GRU, top-down attention, sigmoid answers (the paper, section 3.3).
 
     vocab_size (`int`, defaults to 10000):
@@ -519,7 +519,7 @@ class UpDownVqaConfig(TaggedRegionsConfig, LabelledConfig):
         A second head that scores given answers by their words (multiple choice).
     initializer_range (`float`, *optional*):
         Standard deviation of new weight matrices; by default 1 / sqrt(3 x inputs), as torch's own layers have it.
-    object_tags, attribute_tags, ..., vision_config, freeze_regions:
+    object_tags, attribute_tags, ..., time_embedding, vision_config, freeze_regions:
         As for the captioner.
     """
 
@@ -584,8 +584,8 @@ class UpDownVqaConfig(TaggedRegionsConfig, LabelledConfig):
 
     @property
     def region_size(self) -> int:
-        """Width of a region as the attention sees it: its feature, tags and box geometry."""
-        return super().region_size + (7 if self.box_embedding else 0)
+        """Width of a region as the attention sees it: its feature, tags, time and box geometry."""
+        return super().region_size + self.time_size + (7 if self.box_embedding else 0)
 
 
 def region_source_config(fields: dict) -> PreTrainedConfig:

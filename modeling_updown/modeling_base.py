@@ -21,6 +21,7 @@ from .region_sources_updown import region_source_class
 from .regions_updown import FINITE, OPTIONAL, Regions, check_fields, optional_fields
 from .saving_updown import without_origin, write_code_again
 from .tags_updown import RegionTags, TagEmbedding
+from .time_updown import region_times
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
@@ -180,6 +181,23 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         if self.region_tags is None:
             return features
         return self.region_tags(features, regions.region_mask, regions.object_probs, regions.attribute_probs)
+
+    def times_of(self, regions: Regions) -> torch.Tensor | None:
+        """What the model reads of the regions' seconds (P, R, 32 or 64); None where the config embeds no times."""
+        kind = self.config.time_embedding
+        return region_times(regions.region_seconds, regions.region_mask, kind=kind) if kind else None
+
+    def with_times(self, features: torch.Tensor, regions: Regions) -> torch.Tensor:
+        """features (P, R, D) of the regions, joined by their times where the config has some, (P, R, D + times)."""
+        times = self.times_of(regions)
+        return features if times is None else torch.cat([features, times.to(features.dtype)], dim=-1)
+
+    def rows_in_time(self, regions: Regions, image_index: torch.Tensor | None) -> tuple[Regions, Any]:
+        """Regions and image_index as they are; where times are relative to a row's first and last, and image_index
+        (N, K) names the frames of each row, the rows' joined regions, and no index."""
+        if self.config.time_embedding not in ("relative", "both") or image_index is None or image_index.dim() != 2:
+            return regions, image_index
+        return regions.of_rows(image_index), None
 
     def build_region_source(self) -> None:
         """Make `self.region_source` from `config.vision_config`, frozen if `config.freeze_regions`."""

@@ -199,7 +199,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         mask = regions.region_mask
         features = regions.region_features.to(float_type(self.attention_lstm_photo))  # (P, R, D)
         features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
-        features = self.with_tags(features, regions)
+        features = self.with_times(self.with_tags(features, regions), regions)
         share = mask.to(features.dtype) / mask.sum(dim=1, keepdim=True)
         pooled = torch.bmm(share[:, None], features).squeeze(1)  # mean v (P, D)
         if self.region_embedding is not None and self.pooled_embedding is not None:
@@ -242,15 +242,15 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         past_key_values: CaptioningCache | None = None,
         object_probs: torch.FloatTensor | None = None,
         attribute_probs: torch.FloatTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownCaptioningOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where
-        the config has tags), or the `cache` of an earlier call, which holds them (`past_key_values` is its other name);
-        N is a multiple of P. attention_mask (N, T): a masked word
-        leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
-        `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
+        input_ids (N, T); regions of P images as `get_regions` takes them (object_probs and attribute_probs where the
+        config has tags, region_seconds where it has times), or an earlier call's `cache` (also `past_key_values`); N is
+        a multiple of P. attention_mask (N, T): a masked word leaves the state untouched. labels (N, T): input words,
+        shifted here, -100 where not scored (`shift_labels`: shifted), or in their place; -> `UpDownCaptioningOutput`.
         """
         config = self.config
         targets = kwargs.pop("shift_labels", None)
@@ -259,13 +259,13 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         cache = one_cache(cache, past_key_values)
         if cache is None:
-            fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
+            said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
+            fields = optional_fields(kwargs | said)
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             cache = CaptioningCache(self.encode_images(regions))
         input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, cache, attention_mask, skip=not use_cache)
-
         loss = label_log_probs = None
         if targets is not None:
             loss, label_log_probs, logits = self.score_labels(run, targets, kwargs.get("num_items_in_batch"))

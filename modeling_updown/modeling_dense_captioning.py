@@ -131,7 +131,7 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         """v of every region (P, R, W), 0 on padding."""
         config, mask = self.config, regions.region_mask[..., None]
         features = regions.region_features.to(float_type(self.decoder)).masked_fill(~mask, 0)  # may hold NaN there
-        features = self.with_tags(features, regions)
+        features = self.with_times(self.with_tags(features, regions), regions)
         if self.region_embedding is not None:
             features = self.region_embedding(features)
             if self.box_embedding is not None:
@@ -219,6 +219,7 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         past_key_values: DenseCache | None = None,
         object_probs: torch.FloatTensor | None = None,
         attribute_probs: torch.FloatTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownDenseCaptioningOutput | tuple:
         """Score the next word after each of the given ones, place the sentence's box, and score the regions.
@@ -230,14 +231,13 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         targets = next_words(labels, kwargs.pop("shift_labels", None))
         use_cache = (self.config.use_cache if use_cache is None else use_cache) and targets is None
         cache, region_logits, boxes, deltas = one_cache(cache, past_key_values), None, None, None
-        fresh = cache is None
-        if cache is None:
-            fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
+        if fresh := cache is None:
+            said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
+            fields = optional_fields(kwargs | said)
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             cache, region_logits = self.begin(regions, image_index, region_index)
-        words = self.embed_words(
-            words_of_labels(labels, self.config) if input_ids is inputs_embeds is None else input_ids, inputs_embeds
-        )  # (N, T, E)
+        input_ids = words_of_labels(labels, self.config) if input_ids is inputs_embeds is None else input_ids
+        words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.decoder(words, cache, attention_mask, skip=not use_cache)
         if fresh:
             boxes, deltas = self.place_boxes(words, run, cache.context, attention_mask)

@@ -36,7 +36,6 @@ from .regions_updown import Regions, joined_rows, optional_fields
 SAME = 1e-4  # rounding of float32 over many layers, of the largest number
 STATES = "states of words"
 NEEDED = ("inputs_embeds", "attention_mask", "position_ids")
-TIME_WAVES = 16  # of periods from one second to about three hours
 REGION_TYPE = 1  # the token type of what is embedded already, where that is told apart
 
 
@@ -58,7 +57,7 @@ class RegionEmbedding(nn.Module):
         self.of_times: nn.Linear | None = None
         self.norm_times: nn.LayerNorm | None = None
         if config.time_embedding:
-            self.of_times = nn.Linear(2 * TIME_WAVES, size)  # W_t
+            self.of_times = nn.Linear(config.time_size, size)  # W_t
             self.norm_times = nn.LayerNorm(size, eps=eps)
         self.of_images = nn.Embedding(config.num_images, size) if config.num_images > 1 else None
         self.norm = nn.LayerNorm(size, eps=eps) if config.region_embedding == "uniter" else None
@@ -72,11 +71,11 @@ class RegionEmbedding(nn.Module):
         self,
         features: torch.Tensor,
         boxes: torch.Tensor | None,
-        seconds: torch.Tensor | None = None,
+        times: torch.Tensor | None = None,
         images: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R), which image of its row each region is
-        of, images (P, R), by default the first -> (P, R, size)"""
+        """features with tags (P, R, D + tags), boxes (P, R, 4), times (P, R, 32 or 64), which image of its row each
+        region is of, images (P, R), by default the first -> (P, R, size)"""
         dtype = float_type(self.of_features)
         features = F.dropout(features.to(dtype), self.config.region_dropout, self.training)
         embedded = self.of_features(features)
@@ -85,27 +84,14 @@ class RegionEmbedding(nn.Module):
                 raise ValueError("This model embeds boxes: give region_boxes as well")
             embedded = self.norm_features(embedded)
             embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))
-        if self.of_times is not None and self.norm_times is not None:
-            if seconds is None:
-                raise ValueError("This model embeds times (config.time_embedding): give region_seconds as well")
-            embedded = embedded + self.norm_times(self.of_times(time_features(seconds).to(dtype)))
+        if self.of_times is not None and self.norm_times is not None and times is not None:
+            embedded = embedded + self.norm_times(self.of_times(times.to(dtype)))
         if self.of_images is not None:
             places = torch.zeros_like(features[..., 0], dtype=torch.long) if images is None else images
             embedded = embedded + self.of_images(places).to(dtype)
         if self.norm is None:
             return embedded
         return F.dropout(self.norm(embedded), self.config.text_config.hidden_dropout_prob, self.training)
-
-
-def time_features(seconds: torch.Tensor) -> torch.Tensor:
-    """(...) -> (..., 32): sines and cosines of periods from 1 to about 10,000 seconds.
-
-    >>> time_features(torch.tensor([0.0, 1.0]))[:, [0, 16]].round(decimals=3).abs().tolist()
-    [[0.0, 1.0], [0.0, 1.0]]
-    """
-    periods = 10_000 ** (torch.arange(TIME_WAVES, device=seconds.device) / (TIME_WAVES - 1))
-    angles = 2 * torch.pi * (seconds.float()[..., None] / periods % 1)  # whole turns would only cost digits
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class Prediction(nn.Module):
@@ -302,10 +288,9 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         gaps = ~regions.region_mask[..., None]
         boxes: Any = regions.region_boxes
         boxes = boxes if boxes is None else boxes.masked_fill(gaps, 0)
-        seconds = regions.region_seconds
-        seconds = seconds if seconds is None else seconds.masked_fill(gaps[..., 0], 0)
+        times = self.times_of(regions)
         features, images = regions.region_features.masked_fill(gaps, 0), regions.region_images
-        embedded = self.region_embedding(features, boxes, seconds, images)
+        embedded = self.region_embedding(features, boxes, times, images)
         return embedded.masked_fill(gaps, 0)
 
     def embedded(self, regions: Regions) -> Regions:
@@ -317,6 +302,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         with the place of its image in its row. Raises `ValueError` for more images a row than these.
         """
         if self.config.num_images == 1 or image_index is None or image_index.dim() != 2:
+            regions, image_index = self.rows_in_time(regions, image_index)
             return joined_rows(self.embedded(regions), image_index)
         if image_index.shape[1] > self.config.num_images:
             raise ValueError(

@@ -138,6 +138,7 @@ class UpDownFusionForMultipleChoice(UpDownFusionPreTrainedModel):
         if choice_input_ids is None:
             own, given = whole_texts(*given), None
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        regions, image_index = self.fusion.rows_in_time(regions, image_index)
         images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
         items = len(own[0] if own[0] is not None else own[1])
         rows = TextRows.of(image_index, num_texts=items, num_images=len(images.region_mask), device=self.device)

@@ -53,6 +53,7 @@ from .modeling_base import UpDownTopDownModel, loading_fault
 from .modeling_captioning import IMAGE_INPUTS
 from .outputs_updown import UpDownPrefixLMOutput
 from .regions_updown import Regions, checked_index, optional_fields
+from .time_updown import region_times
 
 NEEDED = ("inputs_embeds", "position_ids", CACHE)
 # fields of text configs that bound how far back a word sees; padded regions take their place there
@@ -108,8 +109,8 @@ class PrefixCache(Cache):
 
 
 class PrefixEmbedding(nn.Module):
-    """A region's feature with its tags, normalised, and its box geometry, each mapped to the width of word embeddings
-    and added."""
+    """A region's feature with its tags, normalised, its box geometry and its time, each mapped to the width of word
+    embeddings and added."""
 
     def __init__(self, config: UpDownPrefixLMConfig, *, size: int):
         super().__init__()
@@ -117,6 +118,7 @@ class PrefixEmbedding(nn.Module):
         self.norm = nn.LayerNorm(config.region_size)
         self.of_features = nn.Linear(config.region_size, size)  # W
         self.of_boxes = nn.Linear(7, size, bias=False) if config.box_embedding else None  # W_b
+        self.of_times = nn.Linear(config.time_size, size, bias=False) if config.time_embedding else None  # W_t
 
     def forward(self, regions: Regions) -> Prefix:
         """R regions of P images -> `Prefix`; a padded region may hold anything, even NaN."""
@@ -129,6 +131,9 @@ class PrefixEmbedding(nn.Module):
                 raise ValueError("This model embeds boxes (config.box_embedding): give region_boxes as well")
             geometry = box_geometry(regions.region_boxes).masked_fill(padding, 0)  # (P, R, 7)
             states = states + self.of_boxes(geometry.to(dtype))
+        if self.of_times is not None:
+            times = region_times(regions.region_seconds, regions.region_mask, kind=str(self.config.time_embedding))
+            states = states + self.of_times(times.to(dtype))
         states = F.dropout(states, self.config.region_dropout, self.training)
         return Prefix(states, regions.region_mask, regions.region_boxes)
 
@@ -288,6 +293,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         past_key_values: PrefixCache | DynamicCache | None = None,
         object_probs: torch.FloatTensor | None = None,
         attribute_probs: torch.FloatTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
         image_index: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> UpDownPrefixLMOutput | tuple:
@@ -306,17 +312,14 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         images: Any = one_cache(cache, past_key_values)
         if not isinstance(images, PrefixCache):
-            fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
+            said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
+            fields = optional_fields(kwargs | said)
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             images = self.read_regions(regions, images, num_rows=len(words), image_index=image_index)
         with eager_attention(self.language_model, output_attentions):
+            shown = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
             logits, hidden_states, attentions = self.run_words(
-                words,
-                images,
-                attention_mask,
-                output_attentions=output_attentions,
-                output_hidden_states=output_hidden_states,
-                logits_to_keep=logits_to_keep if targets is None else 0,
+                words, images, attention_mask, **shown, logits_to_keep=logits_to_keep if targets is None else 0
             )
         loss, label_log_probs = self.score_labels(logits, targets, kwargs.get("num_items_in_batch"))
         return UpDownPrefixLMOutput(

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .arguments_updown import standard_forward, take_old_names
+from .clip_pooling_updown import ClipPooling
 from .compat_updown import is_loaded, is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, unique_image_rows
@@ -23,6 +24,7 @@ from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
 from .regions_updown import Regions, optional_fields
+from .time_updown import frame_numbers, frame_seconds, split_frames
 
 
 class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
@@ -55,6 +57,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             self.image_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
             self.text_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
             self.temperature = nn.Parameter(torch.tensor(float(config.temperature)))
+            self.clip_pooling = ClipPooling(config) if config.clip_pooling else None
         if config.weight("itm"):
             by_product = config.match_by == "product"
             self.match_head = nn.Linear(config.projection_size if by_product else config.hidden_size, 1)
@@ -225,14 +228,25 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         return self.fusion.get_regions(*arguments, **named)
 
     def project_images(self, images: Regions) -> torch.Tensor:
-        """(P, E) of length 1, from a pass over the regions alone."""
+        """(P, E) of length 1, from a pass over the regions alone, or one for each frame (`config.clip_pooling`)."""
         self.check_objective("itc", "compares no embeddings")
-        joint = self.fusion(
-            region_embeds=images.region_features, region_mask=images.region_mask, return_dict=True
-        ).pooler_output
-        embeddings = F.normalize(self.image_projection(joint), dim=-1)
+        if self.clip_pooling is None:
+            embeddings = self.project_alone(images.region_features, images.region_mask)
+        else:
+            numbers = frame_numbers(images.region_seconds, images.region_mask)
+            states, mask, has_frame = split_frames(images.region_features, numbers)
+            vectors = self.project_alone(states, mask)  # (G, E)
+            frames = vectors.new_zeros(*has_frame.shape, vectors.shape[-1])  # (P, F, E)
+            frames[has_frame] = vectors
+            seconds = frame_seconds(images.region_seconds, numbers, has_frame)
+            embeddings = self.clip_pooling(frames, has_frame, seconds)
         self.check_numbers(embeddings, "embeddings of images")
         return embeddings
+
+    def project_alone(self, region_embeds: torch.Tensor, region_mask: torch.Tensor) -> torch.Tensor:
+        """Embedded regions (P, R, H), their mask (P, R) -> (P, E) of length 1, each row in a pass of its own."""
+        joint = self.fusion(region_embeds=region_embeds, region_mask=region_mask, return_dict=True).pooler_output
+        return F.normalize(self.image_projection(joint), dim=-1)
 
     def check_numbers(self, numbers: torch.Tensor, what: str) -> None:
         """`ValueError` for numbers that would rank as if they were some; training looks at its loss instead."""

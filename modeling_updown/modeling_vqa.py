@@ -150,6 +150,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         return_dict: bool | None = None,
         object_probs: torch.FloatTensor | None = None,
         attribute_probs: torch.FloatTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownVqaOutput | tuple:
         """Score every answer to each question.
@@ -163,8 +164,10 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         do not fit.
         """
         config = self.config
-        fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
+        said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
+        fields = optional_fields(kwargs | said)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        regions, image_index = self.rows_in_time(regions, image_index)
         values = self.region_values(regions)  # once an image, whatever is asked about it
         regions, image_index = joined_rows(replace(regions, region_features=values), image_index)
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
@@ -257,13 +260,14 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         return joint, tuple(attentions), counts
 
     def region_values(self, regions: Regions) -> torch.Tensor:
-        """What is attended to: features (P, R, D), of length 1, with their tags and boxes where the config says so."""
+        """What is attended to: features (P, R, D), of length 1, with tags, times and boxes where the config says so."""
         config, gaps = self.config, ~regions.region_mask[..., None]
         features = regions.region_features.to(float_type(self.embed_tokens))
         features = features.masked_fill(gaps, 0)  # a padded region may hold anything, even NaN
         if config.normalize_regions:
             features = F.normalize(features, dim=-1)
         features = self.with_tags(F.dropout(features, config.region_dropout, self.training), regions)
+        features = self.with_times(features, regions)
         if not config.box_embedding:
             return features
         if regions.region_boxes is None:

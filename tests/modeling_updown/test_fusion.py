@@ -17,7 +17,8 @@ from transformers import (
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionModel
 from modeling_updown.compat_updown import checkpoint_activations
-from modeling_updown.modeling_fusion import region_attention, time_features
+from modeling_updown.modeling_fusion import region_attention
+from modeling_updown.time_updown import time_features
 
 from ..tiny import (
     CAPTIONS,

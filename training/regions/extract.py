@@ -27,6 +27,7 @@ from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
+from training.regions.clip_frames import check_no_clips, regions_of_images
 from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
@@ -238,8 +239,7 @@ class RegionExtractor:
         ids, opened, marks = zip(*images, strict=True)
         try:
             given = None if self.given is None else [self.given[image_id] for image_id in ids]
-            regions = self.regions(list(opened), boxes=given)
-            regions["image_size"] = torch.tensor([[image.height, image.width] for image in opened])
+            regions = regions_of_images(list(opened), self.regions, boxes=given)
             regions["photo_mark"] = torch.tensor(marks)
         except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for images too thin or too large
             fault = one_line(error)
@@ -514,6 +514,7 @@ class ImageRegions:
                     f"image {row['image_id']!r} cannot be read ({error}): take it out of the data, "
                     "or set regions.store, which lists such images and leaves them out"
                 ) from error
+        check_no_clips(images)
         if crops is not None:
             images = [crop(image, box) for image, box in zip(images, crops, strict=True)]
         return mirror(self.image_processor(images, return_tensors="pt"), flipped)

@@ -135,7 +135,7 @@ def draw_scene(index: int, *, seed: int, image_size: int = 128) -> tuple[Image.I
     scene = make_scene(index, seed=seed)
     side = 2 * image_size  # drawn twice as large and reduced, for smooth edges
     image = Image.new("RGB", (side, side))
-    image.paste(_ground(index, seed=seed, side=side))
+    image.paste(ground(index, seed=seed, side=side))
     draw = ImageDraw.Draw(image)
     for thing in scene.objects:
         _draw_object(draw, thing, side=side)
@@ -291,7 +291,7 @@ def _with_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def _ground(index: int, *, seed: int, side: int) -> Image.Image:
+def ground(index: int, *, seed: int, side: int) -> Image.Image:
     """A light ground of a random tint with coarse noise."""
     rng = np.random.default_rng((seed, index))
     tint = rng.integers(225, 250, size=3)

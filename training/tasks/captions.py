@@ -13,15 +13,23 @@ import torch
 from datasets import Dataset
 
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
+from training.data.clips.travelling_rows import read_travelling_captions
 from training.data.mirroring import tell_sides
 from training.metrics.captioning.chair_words import objects_named
 from training.regions.extract import random_crop
 from training.regions.tags import read_tags
 from training.scenes.draw import scenes_dataset
+from training.scenes.moving_rows import moving_scenes_dataset
 from training.tasks.build import load_by_split
 from training.tasks.top_down import TopDownTask
 
-FORMATS: dict[str, Callable[..., Dataset]] = {**CAPTION_FORMATS, "tags": read_tags, "scenes": scenes_dataset}
+FORMATS: dict[str, Callable[..., Dataset]] = {
+    **CAPTION_FORMATS,
+    "tags": read_tags,
+    "scenes": scenes_dataset,
+    "moving_scenes": moving_scenes_dataset,
+    "travelling": read_travelling_captions,
+}
 BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 
 

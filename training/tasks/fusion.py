@@ -17,7 +17,6 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from modeling_updown import UpDownProcessor
 from modeling_updown.compat_updown import checkpoint_activations
 from training.recipe_sections import Recipe
 from training.tasks.build import build_on_text, build_region_source, load_with_new_heads, source_fields
@@ -26,7 +25,10 @@ from training.text.word_pieces import train_word_pieces
 
 FUSION_READS = ("regions", "text", "train.max_words", "train.gradient_checkpointing")
 # Whatever the model of init_from had:
-SETTLED_BY_RECIPE = ("objectives", "match_by", "hard_negatives", "match_share", "distillation")
+SETTLED_BY_RECIPE = (
+    *("objectives", "match_by", "hard_negatives", "match_share", "distillation"),
+    *("time_embedding", "clip_pooling", "clip_layers", "clip_heads"),
+)
 
 
 class FusionTask(TopDownTask):
@@ -67,13 +69,6 @@ class FusionTask(TopDownTask):
             new_text_model="bert",
         )
         return self.assembled(model, tokenizer, source)
-
-    def adopt(self, model: Any, processor: UpDownProcessor) -> None:
-        """As the base class has it; a model that embeds times reads them from the store as well."""
-        super().adopt(model, processor)
-        if model.config.time_embedding:
-            cure = "name a store of frames with their seconds, or set it to false"
-            self.images.read("region_seconds", needed=f"which model.time_embedding embeds: {cure}")
 
     def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
         """Fields of the config that the regions settle, besides their width."""

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from transformers import AutoConfig
 
+from training.data.clips.travelling_rows import read_travelling_questions
 from training.data.mirroring import tell_sides
 from training.data.questions.answer_vocabulary import AnswerVocabulary, build_answers, read_answers
 from training.data.questions.answers import answer_lists, learned_answers
@@ -20,6 +21,7 @@ from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.from_captions import read_caption_questions
 from training.metrics.vqa.soft_targets import SoftTargets, soft_targets
 from training.saved_models import saved_class
+from training.scenes.moving_rows import read_moving_questions
 from training.scenes.questions import read_scene_questions
 from training.tasks.build import load_by_split
 from training.tasks.captions import FORMATS as CAPTION_FORMATS
@@ -29,6 +31,8 @@ FORMATS: dict[str, Callable[..., Dataset]] = {
     **VQA_FORMATS,
     "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
     "scenes": read_scene_questions,
+    "moving_scenes": read_moving_questions,
+    "travelling": read_travelling_questions,
 }
 BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
 

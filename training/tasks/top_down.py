@@ -130,6 +130,9 @@ class TopDownTask:
                 number=getattr(model.config, kind.name),
                 needed="which the model's tags are made of: extract them with soft labels into another store",
             )
+        if model.config.time_embedding:
+            cure = "name a store of frames with their seconds, or set it to false"
+            self.images.read("region_seconds", needed=f"which model.time_embedding embeds: {cure}")
 
     def assembled(
         self, model: Any, tokenizer: Any, source: tuple[PreTrainedConfig | None, dict[str, torch.Tensor]]

@@ -54,6 +54,9 @@ MOMENT_FEATURES = datasets.Features(
         **_SOURCE,
     }
 )
+CLIP_MOMENT_FEATURES = datasets.Features(  # of clips that are strips of frames
+    {"image_id": _TEXT, "image": datasets.Image(), **MOMENT_FEATURES}
+)
 Row = dict[str, Any]
 
 
