@@ -44,7 +44,7 @@ class VideoReader:
         times: (n,) seconds at which each frame appears, from the first frame on, increasing.
         end: seconds at which the last frame disappears.
         size: width and height of a frame in pixels, as it is stored.
-        lost: how many of the frames asked for could not be decoded.
+        lost: how many of the frames asked for could not be decoded, those that a neighbour replaced among them.
 
     Raises:
         ImportError: without PyAV.
@@ -131,14 +131,13 @@ class VideoReader:
         self.end = float(self.times[-1]) + step
         known = self._stream.duration
         said = known * unit if known else (self.container.duration or 0) / av.time_base
-        self._missing_seconds = max(0.0, said - self.end)
-        self._said_seconds = said
+        self._said_seconds = max(said, self.end * (self._stream.frames or 0) / len(self._pts))
 
     @property
     def note(self) -> str:
         """What of the file could not be used, in one sentence; "" where nothing is amiss."""
         faults = []
-        if self._missing_seconds > SHORT_SECONDS:
+        if self._said_seconds - self.end > SHORT_SECONDS:
             faults.append(f"it ends after {self.end:.1f} of {self._said_seconds:.1f} s")
         if self.lost:
             faults.append(f"{self.lost} of its chosen frames could not be decoded")
@@ -148,7 +147,7 @@ class VideoReader:
         """The frames at increasing positions among `times`, decoded one by one.
 
         Where one cannot be decoded, the one on the screen before it or after it takes its place, unless that one is
-        given too; `lost` counts those without any.
+        given too.
 
         Args:
             positions: (K,) increasing.
@@ -162,6 +161,7 @@ class VideoReader:
         for place, frame in self._shown(wanted):
             found += 1
             pts = int(frame.pts)
+            self.lost += pts != wanted[place]
             position = int(np.searchsorted(self._pts, pts, side="right")) - 1
             seconds = float((pts - self._pts[0]) * float(self._stream.time_base))
             yield (position if pts != wanted[place] else int(positions[place])), seconds, _upright(frame, max_pixels)
