@@ -54,7 +54,9 @@ def clip_regions(
     mask = torch.ones(shape[:2], dtype=torch.bool) if frame_mask is None else frame_mask.bool().cpu()
     for name, given in (("frame_seconds", frame_seconds), ("frame_mask", mask)):
         if tuple(given.shape) != shape[:2]:
-            raise ValueError(f"{name} has shape {tuple(given.shape)}, but there are {shape[0]} clips of {shape[1]} frames")
+            raise ValueError(
+                f"{name} has shape {tuple(given.shape)}, but there are {shape[0]} clips of {shape[1]} frames"
+            )
     if not mask.any(dim=1).all():
         empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"clips {empty} of the batch have no frame at all: frame_mask is False everywhere")
@@ -77,7 +79,8 @@ def clip_regions(
 def join_batches(parts: list[Any]) -> Regions:
     """Batches of regions of different counts as one, padded to the most regions; what is no field of `Regions` is left.
 
-    >>> parts = [Regions(torch.ones(1, count, 2), torch.ones(1, count, 4), torch.ones(1, count).bool()) for count in (1, 2)]
+    >>> one, two = (torch.ones(1, count).bool() for count in (1, 2))
+    >>> parts = [Regions(mask[..., None].float(), mask[..., None].expand(1, -1, 4), mask) for mask in (one, two)]
     >>> join_batches(parts).region_mask.tolist()
     [[True, False], [True, True]]
     """

@@ -248,11 +248,12 @@ class VideoReader:
 def _in_order(frames: Iterator[Any]) -> Iterator[Any]:
     """Frames whose times increase: a decoder gives them in the order in which they are shown, but where a container has
     no times of its own, as AVI, the times of two neighbours may be exchanged."""
-    waiting = next(frames, None)
+    waiting: Any = None
     for frame in frames:
-        if frame.pts < waiting.pts:
-            frame.pts, waiting.pts = waiting.pts, frame.pts
-        yield waiting
+        if waiting is not None:
+            if frame.pts < waiting.pts:
+                frame.pts, waiting.pts = waiting.pts, frame.pts
+            yield waiting
         waiting = frame
     if waiting is not None:
         yield waiting

@@ -123,7 +123,9 @@ def open_clip(
         if isinstance(still, Image.Image):
             yield FramesReader([still], name=name, frame_rate=frame_rate)
         else:
-            yield opened.enter_context(still or VideoReader(file, name=name))
+            reader: VideoReader | AnimationReader = still or VideoReader(file, name=name)
+            opened.callback(reader.close)
+            yield reader
 
 
 def check_times(reader: Any, sampling: ClipSampling) -> None:
@@ -143,8 +145,8 @@ class FramesReader:
         if not frames:
             raise ValueError(f"{name} is empty: a clip needs one frame or more")
         self.name, self.has_times = name, frame_rate is not None or len(frames) == 1
-        self.times = np.arange(len(frames)) / (frame_rate or 1.0)
-        self.end = len(frames) / (frame_rate or 1.0)
+        self.times: np.ndarray = np.arange(len(frames)) / (frame_rate or 1.0)
+        self.end: float = len(frames) / (frame_rate or 1.0)
         self._frames = frames
         self._broken: list[str] = []
 
@@ -179,21 +181,23 @@ class AnimationReader:
 
     def __init__(self, image: Image.Image, *, name: str):
         self.name, self._image, self._fault = name, image, ""
-        begins, end = [], 0.0
+        begins: list[float] = []
+        end = 0.0
         with self._reading():
             while True:
                 image.seek(len(begins))
+                if image.format == "WEBP":
+                    image.load()  # which is when Pillow learns of its delay
                 delay = float(image.info.get("duration") or 0) / 1000
                 begins.append(end)
                 end += USUAL_DELAY if delay < SHORTEST_DELAY else delay
         if not begins:
             raise ValueError(f"{name} is damaged or cut short ({self._fault}): download or copy it again")
-        self.times, self.end = np.array(begins), end
+        self.times: np.ndarray = np.array(begins)
+        self.end: float = end
 
-    def __enter__(self) -> "AnimationReader":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """Close the image."""
         self._image.close()
 
     @property
@@ -280,7 +284,7 @@ def _open_file(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
         name = getattr(source, "name", None)
         return name if isinstance(name, str) else "the given file object", _seekable(source)
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"a clip is a path, URL, bytes, open file, list of frames or array, not {type(source).__name__}")
+        raise TypeError(f"a clip is a path, URL, bytes, open file, list of frames or array, no {type(source).__name__}")
     text = os.fsdecode(source)
     if text[:8].lower().startswith(("http://", "https://")):
         return text, io.BytesIO(download_image(text, timeout=timeout))
@@ -305,7 +309,8 @@ def _seekable(file: Any) -> BinaryIO:
     except (AttributeError, OSError, ValueError) as error:
         raise ValueError(f'the given file cannot be read ({error}); give its path, or open it with "rb"') from error
     raise ValueError(
-        f'the given file is text, or longer than {MAX_DOWNLOAD_BYTES >> 20} MiB without a way to seek in it: open it with "rb"'
+        f"the given file is text, or longer than {MAX_DOWNLOAD_BYTES >> 20} MiB without a way to seek in it: open it "
+        'with "rb"'
     )
 
 

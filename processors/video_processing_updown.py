@@ -117,7 +117,7 @@ class UpDownVideoProcessor(BaseVideoProcessor):
         chosen = {name: given.get(name, getattr(rules, name, None)) for name in RULES}
         if chosen["num_frames"] is not None or chosen["segments"] is not None:
             given = {"max_frames": None, **given}
-        others = {name: given.get(name, getattr(self, name)) for name in SAMPLING if name not in RULES}
+        others: dict[str, Any] = {name: given.get(name, getattr(self, name)) for name in SAMPLING if name not in RULES}
         return ClipSampling(**chosen, **{**others, "start_seconds": others["start_seconds"] or 0.0})
 
     def image_processor(self, **given: Any) -> UpDownImageProcessor:
@@ -168,7 +168,9 @@ class UpDownVideoProcessor(BaseVideoProcessor):
             wanted = {name: given[name] for name in (*SAMPLING, "frame_rate") if name in given}
             return self.load(clip, generator=generator, **wanted)
         if isinstance(clip, str | os.PathLike | bytes):
-            raise ValueError("do_sample_frames=False takes all frames of a list: give one, or choose frames of the file")
+            raise ValueError(
+                "do_sample_frames=False takes all frames of a list: give one, or choose frames of the file"
+            )
         return load_clip(clip, ClipSampling(num_frames=len(clip)), frame_rate=given.get("frame_rate", self.frame_rate))
 
     def _clips(self, videos: Any) -> list[Any]:
