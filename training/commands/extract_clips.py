@@ -22,7 +22,8 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "clips",
         "videos (MP4, AVI, WebM, MKV, MOV, ...) and, with one of these options, GIFs, folders of frames and still "
-        "images; tables have a column clip (or video, file_name, path), and may have clip_id, start_seconds, end_seconds",
+        "images; tables have a column clip (or video, file_name, path), and may have clip_id, start_seconds and "
+        "end_seconds",
     )
     which = group.add_mutually_exclusive_group()
     which.add_argument("--frames", type=positive, metavar="N", help="N frames of each clip, evenly spread")
