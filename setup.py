@@ -33,6 +33,7 @@ EXTRAS = {
     "faiss": ["faiss-cpu>=1.9"],  # searching millions of images; without it the search is exact and in numpy
     "lora": ["peft>=0.20"],  # adapters of low rank in a prefix language model
     "spice": ["spacy>=3.8"],  # SPICE without Java; the English model and WordNet are not on PyPI: README.md, Evaluating
+    "video": ["av>=18.1"],  # PyAV, which decodes video files
     "wups": ["nltk>=3.9.1"],  # WUPS of phrases (NExT-OE's); WordNet itself is `apt install wordnet-base`
     "tracking": ["tensorboard>=2.18", "trackio>=0.2"],
     "lint": ["mypy>=1.18.1", "ruff>=0.14", "types-PyYAML>=6.0.12"],
@@ -48,6 +49,7 @@ EXTRAS["test"] = [
     *EXTRAS["distill"],
     *EXTRAS["faiss"],
     *EXTRAS["lora"],
+    *EXTRAS["video"],
     *EXTRAS["wups"],
 ]
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

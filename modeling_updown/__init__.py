@@ -21,18 +21,26 @@ from . import heads_updown, registration_updown
 
 if TYPE_CHECKING:
     from processors import (
+        Clip,
+        ClipSampling,
         UpDownImageProcessor,
         UpDownImageProcessorPil,
         UpDownProcessor,
         UpDownTokenizer,
+        UpDownVideoProcessor,
         boundary_token_ids,
         caption_token_ids,
         check_regions,
+        check_times,
+        choose_frames,
+        load_clip,
         load_image,
+        open_clip,
         pad_regions,
     )
     from processors.answer_text_updown import normalize_answer
 
+    from .clips_updown import clip_regions
     from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .drawing_phrases_updown import draw_phrases
@@ -84,6 +92,7 @@ __version__ = "0.1.0"
 
 HOMES = {  # public name -> the module it is imported from
     **{name: f"modeling_updown.{file}" for name, file in heads_updown.files_of_classes().items()},
+    "clip_regions": "modeling_updown.clips_updown",
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
     "draw_found_images": "modeling_updown.drawing_retrieval_updown",
@@ -95,15 +104,22 @@ HOMES = {  # public name -> the module it is imported from
     "open_regions": "modeling_updown.open_names_updown",
     "paste_masks": "modeling_updown.masks_updown",
     "UpDownDenseCaptions": "modeling_updown.outputs_updown",
+    "Clip": "processors",
+    "ClipSampling": "processors",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",
     "UpDownProcessor": "processors",
     "UpDownTokenizer": "processors",
+    "UpDownVideoProcessor": "processors",
     "boundary_token_ids": "processors",
     "caption_token_ids": "processors",
     "check_regions": "processors",
+    "check_times": "processors",
+    "choose_frames": "processors",
+    "load_clip": "processors",
     "load_image": "processors",
     "normalize_answer": "processors.answer_text_updown",
+    "open_clip": "processors",
     "pad_regions": "processors",
 }
 

@@ -25,12 +25,17 @@ DOOR = "modeling_updown"
 AUTO = "transformers.models.auto"
 TOKENIZERS = {kind.model_type: kind.tokenizer for kind in ARCHITECTURES if kind.tokenizer}
 IMAGE_PROCESSORS = {"torchvision": "UpDownImageProcessor", "pil": "UpDownImageProcessorPil"}  # by backend
+VIDEO_PROCESSORS = {"torchvision": "UpDownVideoProcessor"}
 INPUTS: dict[str, tuple[str, Mapping[str, Any]]] = {  # Auto module -> its table, and our names in it by model type
     f"{AUTO}.tokenization_auto": ("TOKENIZER_MAPPING", TOKENIZERS),
     f"{AUTO}.processing_auto": ("PROCESSOR_MAPPING", dict.fromkeys(TOKENIZERS, "UpDownProcessor")),
     f"{AUTO}.image_processing_auto": (
         "IMAGE_PROCESSOR_MAPPING",
         {kind.model_type: dict(IMAGE_PROCESSORS) for kind in ARCHITECTURES},
+    ),
+    f"{AUTO}.video_processing_auto": (
+        "VIDEO_PROCESSOR_MAPPING",
+        {kind.model_type: dict(VIDEO_PROCESSORS) for kind in ARCHITECTURES},
     ),
 }
 ALIASES = {"vqa": "visual-question-answering"}  # as transformers 4 had it

@@ -3,21 +3,31 @@
 import warnings
 from typing import Any
 
+from .clip_loading_updown import Clip, check_times, load_clip, open_clip
+from .clip_sampling_updown import ClipSampling, choose_frames
 from .image_processing_updown import UpDownImageProcessor, UpDownImageProcessorPil, load_image
 from .processing_updown import UpDownProcessor
 from .region_batching_updown import check_regions, pad_regions, split_regions
 from .tokenization_updown import UpDownTokenizer, boundary_token_ids, caption_token_ids, count_words
+from .video_processing_updown import UpDownVideoProcessor
 
 __all__ = [
+    "Clip",
+    "ClipSampling",
     "UpDownImageProcessor",
     "UpDownImageProcessorPil",
     "UpDownProcessor",
     "UpDownTokenizer",
+    "UpDownVideoProcessor",
     "boundary_token_ids",
     "caption_token_ids",
     "check_regions",
+    "check_times",
+    "choose_frames",
     "count_words",
+    "load_clip",
     "load_image",
+    "open_clip",
     "pad_regions",
     "split_regions",
 ]

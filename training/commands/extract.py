@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from training.commands.extract_clips import add_clip_arguments, are_clips, check_clip_arguments, extract_named_clips
 from training.commands.shared import add_command, exit_code, image_paths, load_region_source
 from training.console import positive, say
 
@@ -21,8 +22,9 @@ def add_extract(commands: Any) -> None:
         commands,
         "extract",
         run_extract,
-        summary="extract the region features of images; run again, it continues where it stopped",
+        summary="extract the region features of images or clips; run again, it continues where it stopped",
         example="updown extract photos/ --output regions/ --source hub_cards/updown-detector-lite\n"
+        "  updown extract clips/ --fps 2 --output clip_regions/   a store of clips\n"
         "  updown extract --boxes detection/flickr30k_entities --output people/ --source updown-detector-lite\n"
         "  accelerate launch -m training.cli extract photos.txt --output regions/   on several GPUs",
     )
@@ -31,7 +33,7 @@ def add_extract(commands: Any) -> None:
         nargs="*",
         metavar="IMAGE",
         help="a file, a folder of images, a list of paths (.txt), a table with file_name (or image, photo, path) and "
-        "optionally image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
+        "optionally image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote; or clips: see --fps",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the region store to write")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images per batch (%(default)s)")
@@ -70,6 +72,7 @@ def add_extract(commands: Any) -> None:
     parser.add_argument(
         "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="faster, less precise (%(default)s)"
     )
+    add_clip_arguments(parser)
 
 
 def grid_sizes(text: str) -> list[int]:
@@ -88,20 +91,22 @@ def grid_sizes(text: str) -> list[int]:
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
-    """Extract the region features of every image into a store."""
+    """Extract the region features of every image, or of every clip's frames, into a store."""
     selection = {name: getattr(arguments, name) for name in SELECTION if getattr(arguments, name) is not None}
     check_arguments(arguments, selection)
-    boxes = None
-    if arguments.boxes:
+    check_clip_arguments(arguments)
+    if not arguments.boxes and are_clips(arguments):
+        extract = extract_named_clips(arguments)
+    elif arguments.boxes:
         rows, boxes = boxed_images(arguments.boxes, arguments.set, grid_sizes=selection.pop("grid_sizes", []))
+        extract = partial(extract_images, rows, boxes=boxes)
     else:
-        rows = image_rows(arguments.images)
+        extract = partial(extract_images, image_rows(arguments.images))
 
     import torch
     from accelerate import Accelerator
 
     from training.precision import warn_of_slow_precision
-    from training.regions.extract import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
     # without cpu=True each of several CPU processes would regard itself as the only one
@@ -110,25 +115,30 @@ def run_extract(arguments: argparse.Namespace) -> int:
         cpu=several and not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
     )
     warn_of_slow_precision(accelerator, cure="leave --mixed-precision out")
-    worst = 0
+    codes = []
     for flipped in (False, True) if arguments.flips else (False,):
-        output = arguments.output.with_name(f"{arguments.output.name}-flipped") if flipped else arguments.output
-        broken = extract_regions(
-            rows,
+        code = extract(
             source=source.float(),  # saved in float16, it does not take the processor's float32 images
             image_processor=image_processor,
-            output=output,
+            output=arguments.output.with_name(f"{arguments.output.name}-flipped") if flipped else arguments.output,
             batch_size=arguments.batch_size,
             flipped=flipped,
             selection=selection,
             soft_labels=arguments.soft_labels,
-            boxes=boxes,
             accelerator=accelerator,
         )
-        worst = max(worst, len(broken))
-        if accelerator.is_main_process:
-            say(f"{output}: the regions of {len(rows) - len(broken)} images")
-    return exit_code(worst, of=len(rows))
+        codes.append(code)
+    return max(codes)
+
+
+def extract_images(rows: Any, *, output: Path, accelerator: Any, **options: Any) -> int:
+    """`extract_regions` and a line on what the store has got; returns the exit code."""
+    from training.regions.extract import extract_regions
+
+    broken = extract_regions(rows, output=output, accelerator=accelerator, **options)
+    if accelerator.is_main_process:
+        say(f"{output}: the regions of {len(rows) - len(broken)} images")
+    return exit_code(len(broken), of=len(rows))
 
 
 def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any]) -> None:

@@ -156,12 +156,11 @@ def extract_regions(
     return broken
 
 
-def say_skipped(broken: Sequence[str]) -> None:
-    """Tell of images that could not be read, a line each, where there are any."""
+def say_skipped(broken: Sequence[str], kind: str = "images", fate: str = "could not be read and were skipped") -> None:
+    """Tell of images (or clips) that could not be read, a line each, where there are any."""
     if not broken:
         return
-    head = f"{len(broken)} images could not be read and were skipped:"
-    say(head, *(f"  {line}" for line in broken), file=sys.stderr)
+    say(f"{len(broken)} {kind} {fate}:", *(f"  {line}" for line in broken), file=sys.stderr)
 
 
 class RegionExtractor:

@@ -48,12 +48,12 @@ def changed_images(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[s
     ]
 
 
-def check_same_images(others: Sequence[str], *, of: int, place: Any, cure: str) -> None:
-    """Raises `ValueError` if `others`, the ids under which `place` holds other images, is not empty."""
+def check_same_images(others: Sequence[str], *, of: int, place: Any, cure: str, kind: str = "images") -> None:
+    """Raises `ValueError` if `others`, the ids under which `place` holds other images (or clips), is not empty."""
     if others:
         listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise ValueError(
-            f"{len(others)} of {of} images are not those that {place} holds under the same ids ({listed}): {cure}"
+            f"{len(others)} of {of} {kind} are not those that {place} holds under the same ids ({listed}): {cure}"
         )
 
 
