@@ -114,7 +114,7 @@ class UpDownVideoProcessor(BaseVideoProcessor):
     def sampling(self, **given: Any) -> ClipSampling:
         """Which frames are taken, `given` or else as saved; `ValueError` where that contradicts itself."""
         rules: Any = self if all(given.get(name) is None for name in RULES) else None
-        chosen = {name: given.get(name, getattr(rules, name, None)) for name in RULES}
+        chosen: dict[str, Any] = {name: given.get(name, getattr(rules, name, None)) for name in RULES}
         if chosen["num_frames"] is not None or chosen["segments"] is not None:
             given = {"max_frames": None, **given}
         others: dict[str, Any] = {name: given.get(name, getattr(self, name)) for name in SAMPLING if name not in RULES}
