@@ -198,7 +198,7 @@ EVENTS = ("jumps", "sleeps", "eats", "turns")
 
 def write_clips(folder: Path, store: Path, *, num_clips: Mapping[str, int] = NUM_SCENES) -> None:
     """Charades-STA's files of clips of eight steps of 2 s, in each of which two of `EVENTS` happen one after the other;
-    a store of two regions a step, of which one says what happens and the other, as both elsewhere, that nothing does."""
+    a store of two regions a step, of which one says what happens and the other, as both elsewhere, that nothing is."""
     draw, lengths = np.random.default_rng(0), ["id,length"]
     folder.mkdir(parents=True)
     with RegionStoreWriter(store, fingerprint={"made": "events"}) as writer:
@@ -214,7 +214,7 @@ def write_clips(folder: Path, store: Path, *, num_clips: Mapping[str, int] = NUM
                 for event, (begin, stop) in ((first, (0, cut)), (second, (start, end))):
                     features[0, 2 * begin : 2 * stop : 2, event] += 1
                     features[0, 2 * begin : 2 * stop : 2, -1] -= 1
-                    lines.append(f"{name} {2.0 * begin} {2.0 * stop}##the dog {EVENTS[event]}.")
+                    lines.append(f"{name} {2.0 * begin} {2.0 * stop}##{EVENTS[event]}")
                 seconds = torch.arange(8.0).repeat_interleave(2)[None] * 2
                 boxes = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 16, 4)
                 regions = {"region_features": torch.from_numpy(features).float(), "region_boxes": boxes}
