@@ -37,12 +37,22 @@ Splits = PathLike | Mapping[str, PathLike] | None
 
 
 def read_travelling_captions(
-    annotations: PathLike, *, images: PathLike | None = None, captions: str = "order", **options: Any
+    annotations: PathLike,
+    *,
+    images: PathLike | None = None,
+    split_lists: Splits = None,
+    split: str | None = None,
+    seed: int = 0,
+    side: int = 96,
+    frames: int = 0,
+    most_stops: int = 3,
+    num_clips: int = 0,
+    captions: str = "order",
 ) -> datasets.Dataset:
     """Clips with captions.
 
     Args:
-        annotations, images, options: as for `read_travels`.
+        annotations, images, split_lists, split, seed, side, frames, most_stops, num_clips: as for `read_travels`.
         captions: `order` for sentences of the order of stops ("first a man, then a dog"), or `image` for the image's
             own captions, which its clip shares.
 
@@ -54,7 +64,17 @@ def read_travelling_captions(
     """
     if captions not in ("order", "image"):
         raise ValueError(f"captions is {captions!r}; choose order or image")
-    travels = read_travels(annotations, images=images, **options)
+    travels = read_travels(
+        annotations,
+        images=images,
+        split_lists=split_lists,
+        split=split,
+        seed=seed,
+        side=side,
+        frames=frames,
+        most_stops=most_stops,
+        num_clips=num_clips,
+    )
     rows = (
         travel.row
         | {"captions": order_sentences(travel.texts) if captions == "order" else list(travel.captions), "domain": ""}
@@ -64,7 +84,17 @@ def read_travelling_captions(
 
 
 def read_travelling_questions(
-    annotations: PathLike, *, images: PathLike | None = None, kinds: list[str] | None = None, **options: Any
+    annotations: PathLike,
+    *,
+    images: PathLike | None = None,
+    split_lists: Splits = None,
+    split: str | None = None,
+    seed: int = 0,
+    side: int = 96,
+    frames: int = 0,
+    most_stops: int = 3,
+    num_clips: int = 0,
+    kinds: list[str] | None = None,
 ) -> datasets.Dataset:
     """Clips with questions of yes or no.
 
@@ -73,7 +103,7 @@ def read_travelling_questions(
     asked about both, so that no phrase tells its answer.
 
     Args:
-        annotations, images, options: as for `read_travels`.
+        annotations, images, split_lists, split, seed, side, frames, most_stops, num_clips: as for `read_travels`.
         kinds: only questions of these kinds.
 
     Returns:
@@ -86,17 +116,36 @@ def read_travelling_questions(
     unknown = sorted(set(wanted) - set(KINDS))
     if unknown or not wanted:
         raise ValueError(f"kinds names {', '.join(unknown) or 'none'}; the kinds of questions are {', '.join(KINDS)}")
-    travels = read_travels(annotations, images=images, **options)
+    travels = read_travels(
+        annotations,
+        images=images,
+        split_lists=split_lists,
+        split=split,
+        seed=seed,
+        side=side,
+        frames=frames,
+        most_stops=most_stops,
+        num_clips=num_clips,
+    )
     return dataset_of((row for row in question_rows(travels) if row["question_type"] in wanted), VQA_FEATURES)
 
 
 def read_travelling_moments(
-    annotations: PathLike, *, images: PathLike | None = None, **options: Any
+    annotations: PathLike,
+    *,
+    images: PathLike | None = None,
+    split_lists: Splits = None,
+    split: str | None = None,
+    seed: int = 0,
+    side: int = 96,
+    frames: int = 0,
+    most_stops: int = 3,
+    num_clips: int = 0,
 ) -> datasets.Dataset:
     """Clips with the span of each phrase: while the camera rests on its box.
 
     Args:
-        annotations, images, options: as for `read_travels`.
+        annotations, images, split_lists, split, seed, side, frames, most_stops, num_clips: as for `read_travels`.
 
     Returns:
         Rows of `CLIP_MOMENT_FEATURES`; `clip` is null, there being no file.
@@ -104,7 +153,17 @@ def read_travelling_moments(
     Raises:
         ValueError: as `read_travels`.
     """
-    travels = read_travels(annotations, images=images, **options)
+    travels = read_travels(
+        annotations,
+        images=images,
+        split_lists=split_lists,
+        split=split,
+        seed=seed,
+        side=side,
+        frames=frames,
+        most_stops=most_stops,
+        num_clips=num_clips,
+    )
     rows = (
         dict.fromkeys(CLIP_MOMENT_FEATURES)
         | travel.row

@@ -193,7 +193,7 @@ def test_a_reversed_clip_turns_orders_round_and_leaves_what_is_seen(travels: lis
                     assert again.get(key, "no" if order else "yes") == turned["yes" if order else "no"]
         assert sorted(travel.texts) == sorted(reverse.texts)
     seen = [key for key in asked if " before " not in key[1] and key in again]
-    assert len(seen) > 20 and all(asked[key] == again[key] for key in seen)
+    assert len(seen) > 10 and all(asked[key] == again[key] for key in seen)
 
 
 def test_rows_of_every_task(entities: str, travels: list[Travel], options: dict[str, Any]) -> None:
