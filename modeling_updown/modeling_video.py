@@ -133,13 +133,9 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         fields = optional_fields(kwargs | said | {"region_seconds": region_seconds if frames is None else None})
         words, word_mask = self.read_words(input_ids, inputs_embeds, attention_mask, text_features, text_mask)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        joined = image_index is not None and image_index.dim() == 2
-        regions = with_seconds(regions, frames, images=pixel_values is not None and not joined)
-        if joined:
-            regions, image_index = regions.of_rows(image_index), None  # type: ignore[arg-type]
-            regions.region_images = None  # frames of one clip are told apart by their seconds
+        regions, index = joined_frames(regions, frames, image_index, images=pixel_values is not None)
         clips, steps = self.read_clips(regions, duration_seconds)
-        rows = TextRows.of(image_index, num_texts=len(words), num_images=len(clips), device=words.device)
+        rows = TextRows.of(index, num_texts=len(words), num_images=len(clips), device=words.device)
         clips, steps = rows.of_images(clips), steps.of_rows(rows.image_index)
         found = self.moments(clips.to(words.dtype), steps, words, word_mask)
         is_set = isinstance(found, FoundSet)
@@ -317,6 +313,20 @@ def with_seconds(regions: Regions, frames: torch.Tensor | None, *, images: bool)
             f"region_seconds of {len(frames)} frames must be finite numbers, one for each of {len(mask)} images"
         )
     return replace(regions, region_seconds=frames.to(mask.device)[:, None].expand(mask.shape))
+
+
+def joined_frames(
+    regions: Regions, frames: torch.Tensor | None, image_index: torch.Tensor | None, *, images: bool
+) -> tuple[Regions, torch.Tensor | None]:
+    """Regions of images whose clips `image_index` (N, frames) joins as N clips, and no index then; others as they are.
+
+    frames (P,): the second of each image; images: whether regions were made of images, which need one.
+    """
+    if image_index is None or image_index.dim() != 2:
+        return with_seconds(regions, frames, images=images), image_index
+    clips = with_seconds(regions, frames, images=False).of_rows(image_index)
+    clips.region_images = None  # frames of one clip are told apart by their seconds
+    return clips, None
 
 
 def check_texts(word_mask: torch.Tensor) -> None:

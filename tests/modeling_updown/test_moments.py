@@ -139,8 +139,8 @@ def test_an_image_is_a_clip_of_one_frame(form):
     clip = model(words, **frames, region_seconds=torch.tensor([0.0, 3.0, 6.0]))
     assert clip.step_seconds.tolist() == [[[0.0, 3.0], [3.0, 6.0], [6.0, 9.0]]]
     given = {
-        "region_features": regions.region_features.view(1, 27, -1),
-        "region_boxes": regions.region_boxes.view(1, 27, 4),
+        "region_features": regions.region_features.reshape(1, 27, -1),
+        "region_boxes": regions.region_boxes.reshape(1, 27, 4),
     }
     seconds = torch.tensor([0.0, 3.0, 6.0]).repeat_interleave(9)[None]
     assert_near(model(words, **given, region_seconds=seconds).logits, clip.logits)
