@@ -116,8 +116,6 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True  # flash attention takes no 4-D mask
     _no_split_modules = ["UpDownGrid", "RegionEmbedding"]
-    # heads that were trained together on one encoder may lie in one file, from which each class reads its own
-    _keys_to_ignore_on_load_unexpected = [r"^(?!fusion\.)"]
 
     @classmethod
     def from_text_pretrained(cls, name_or_dir: str, **fields: Any) -> Self:
