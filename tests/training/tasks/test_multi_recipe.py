@@ -10,7 +10,13 @@ from training.recipe import build_recipe, read_recipe
 from training.recipe_sections import TrainRecipe
 from training.tasks.multi_recipe import part_recipes
 
-ENTAILS, PAIRS = {"recipe": "entailment/scenes"}, {"recipe": "pairs/scenes"}
+FRESH: dict[str, Any] = {  # not from the model of grounding/scenes, as the recipes are
+    "init_from": "",
+    "regions": {"pretrained": "runs/detector_scenes/best"},
+    "text": {"vocabulary_size": 400},
+    "model": {"text_config": {"hidden_size": 96, "num_hidden_layers": 3}},
+}
+ENTAILS, PAIRS = {"recipe": "entailment/scenes", **FRESH}, {"recipe": "pairs/scenes", **FRESH}
 
 
 def content(parts: dict[str, Any], **keys: Any) -> dict[str, Any]:
@@ -61,7 +67,9 @@ def test_a_kept_recipe_holds_every_part_and_reads_back(tmp_path: Path) -> None:
 
 def test_the_recipe_of_a_part_may_lie_beside_the_one_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("base: entailment/scenes\ntrain: {batch_size: 5}\n")
-    (tmp_path / "several.yaml").write_text(yaml.safe_dump(content({"a": {"recipe": "own.yaml"}, "b": PAIRS})))
+    (tmp_path / "several.yaml").write_text(
+        yaml.safe_dump(content({"a": {"recipe": "own.yaml"}, "b": {"recipe": "pairs/scenes"}}))
+    )
     (tmp_path / "further").mkdir()
     (tmp_path / "further/on.yaml").write_text("base: ../several.yaml\noutput: runs/y\n")
     for name in ("several.yaml", "further/on.yaml"):
