@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.ask import names_image
-from training.commands.shared import add_command, check_output_file, load_pipeline, model_folder
+from training.commands.shared import TRAINED_ENTAILMENT, add_command, check_output_file, load_pipeline, model_folder
 from training.console import say
 
 ONE, SEVERAL = "visual-entailment", "visual-reasoning"
@@ -21,7 +21,7 @@ def add_entail(commands: Any) -> None:
         "entail",
         run_entail,
         summary="say whether statements hold of an image",
-        example='updown entail photo.jpg "people are outdoors" --model runs/entailment_snli_ve/best\n'
+        example='updown entail photo.jpg "people are outdoors"\n'
         '  updown entail left.jpg "both show a dog" --with right.jpg --model runs/pairs_nlvr2/best',
     )
     parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
@@ -34,14 +34,18 @@ def add_entail(commands: Any) -> None:
         metavar="IMAGE",
         help="a further image, for a model of statements about several; may be given several times",
     )
-    add_trained_model(parser, recipes="entailment/snli_ve, entailment/scenes or pairs/nlvr2")
+    add_trained_model(parser, recipes="entailment/snli_ve or pairs/nlvr2", default=TRAINED_ENTAILMENT)
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write labels and scores")
 
 
-def add_trained_model(parser: argparse.ArgumentParser, *, recipes: str) -> None:
-    """`--model` and `--regions` of the commands whose models are not published; recipes: that train one."""
+def add_trained_model(parser: argparse.ArgumentParser, *, recipes: str, default: str = "") -> None:
+    """`--model` and `--regions`; recipes: that train one; default: the published one, "" where there is none."""
+    known = f" (default: the published {default})" if default else ""
     parser.add_argument(
-        "--model", required=True, metavar="DIR_OR_HUB_ID", help=f"a saved model, of a recipe such as {recipes}"
+        "--model",
+        required=not default,
+        metavar="DIR_OR_HUB_ID",
+        help=f"a saved model, of a recipe such as {recipes}{known}",
     )
     parser.add_argument(
         "--regions", metavar="DIR_OR_HUB_ID", help="a detector for a model that has none of its own: a converted UNITER"
@@ -54,8 +58,9 @@ def run_entail(arguments: argparse.Namespace) -> int:
 
     check_output_file(arguments.json)
     check_statements(arguments.statements)
-    task = CLASSES.get(saved_class(model_folder(arguments.model)), ONE)
-    judge = load_pipeline(task, arguments.model, regions=arguments.regions)
+    folder = model_folder(arguments.model, default=TRAINED_ENTAILMENT)
+    task = CLASSES.get(saved_class(folder), ONE)
+    judge = load_pipeline(task, folder, regions=arguments.regions)
     images = [arguments.image, *arguments.others]
     found = judge(images if len(images) > 1 else images[0], arguments.statements)
     print_ranked(found)

@@ -9,6 +9,7 @@ from transformers import pipeline
 
 from tests import tiny
 from training import cli
+from training.shipped import DEMO_FOLDER
 
 TEXTS = ["a brown dog runs", "two men ride a wave"]
 
@@ -73,6 +74,12 @@ def test_mistakes_take_one_sentence(model: Path, image: Path, tmp_path: Path, ca
         assert run(*arguments) == 2, message
         said = capsys.readouterr()
         assert message in said.err and said.err.count("\n") == 1 and not said.out
-    with pytest.raises(SystemExit):
-        run(image, "a dog")
-    assert "the following arguments are required: --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "label"), [("riders", "entailment"), ("skier", "contradiction")])
+def test_the_published_model_looks_at_the_image(name: str, label: str, capsys: pytest.CaptureFixture[str]) -> None:
+    statements = ["people ride horses on the beach", "the people are asleep in bed"]
+    assert run(DEMO_FOLDER / f"{name}.jpg", *statements) == 0
+    lines = capsys.readouterr().out.splitlines()
+    likeliest = {line: lines[place + 1].split()[0] for place, line in enumerate(lines) if line in statements}
+    assert likeliest == dict(zip(statements, (label, "contradiction"), strict=True))
