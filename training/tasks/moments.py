@@ -45,6 +45,7 @@ from training.tasks.moment_scores import (
 )
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.statements import IMAGE_FEATURES, rows_within
+from training.tasks.vqa import question_groups
 
 FORMATS: dict[str, Callable[..., Dataset]] = {
     **MOMENT_FORMATS,
@@ -121,7 +122,8 @@ class MomentsTask(FusionTask):
         self.set_trained()
         self.check_evaluation()
         self.trained = self.moments(rows)
-        self.num_rows = len(self.trained)
+        self.groups = question_groups(self.trained.clip_of, most=recipe.train.questions_per_image)
+        self.num_rows = len(self.groups)
         self.token_ids = self.encode_sentences(self.trained.rows["caption"][:])
         said = ("spans", "relevant_clip_ids", "saliency_scores")
         self.said: dict[str, list[Any]] = {name: self.trained.rows[name][:] for name in said}
@@ -131,7 +133,7 @@ class MomentsTask(FusionTask):
 
     def rows(self, split: str) -> Dataset:
         """One row a sentence of that split, as `MOMENT_FEATURES` or `CLIP_MOMENT_FEATURES` has it."""
-        return load_by_split(partial(load_clips, formats=FORMATS), self.recipe.data, split=split, names=BY_SPLIT)
+        return moment_rows(self.recipe.data, split=split)
 
     def rows_of_images(self, rows: Dataset) -> Dataset:
         """A row a clip of the sentences."""
@@ -197,9 +199,13 @@ class MomentsTask(FusionTask):
         return self.encode([""] * len(texts) if self.recipe.train.withhold == "text" else texts)
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Sentences with their clips, true spans in seconds, and pairs of seconds of which one is more salient."""
-        chosen = indices.tolist()
-        inputs = self.sentence_inputs(self.trained, self.token_ids, indices)
+        """Sentences with their clips, true spans in seconds, and pairs of seconds of which one is more salient.
+
+        indices: of groups of `train.questions_per_image` sentences of a clip at most.
+        """
+        sentences = np.concatenate([self.groups[i] for i in indices])
+        chosen = sentences.tolist()
+        inputs = self.sentence_inputs(self.trained, self.token_ids, sentences)
         durations = inputs.get("duration_seconds")
         if durations is None:
             durations = inputs["region_seconds"].amax(dim=1)
@@ -327,6 +333,11 @@ class MomentsTask(FusionTask):
         kept = ("windows", "saliency_scores")
         said = {own["moment_id"]: {name: own[name] for name in kept if name in own} for own in scored.predictions}
         write_qvhighlights(said, path, rows=self.rows(split).to_list())
+
+
+def moment_rows(data: Mapping[str, Any], *, split: str) -> Dataset:
+    """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
+    return load_by_split(partial(load_clips, formats=FORMATS), data, split=split, names=BY_SPLIT)
 
 
 def distinct_clips(rows: Dataset) -> tuple[Dataset, np.ndarray]:
@@ -465,7 +476,7 @@ SPEC = TaskSpec(
     counted="sentences",
     models=("UpDownForMomentRetrieval",),
     formats=FORMATS,
-    reads=(*LOOP_READS, *FUSION_READS, "train.withhold"),
+    reads=(*LOOP_READS, *FUSION_READS, "train.questions_per_image", "train.withhold"),
     objectives=("mixed",),  # label, span and others, by `model.moment_loss_weights`; or the map
     metrics=FIGURES,
     best_by=tuple({"r1_iou_50": "", **FIGURES}),
