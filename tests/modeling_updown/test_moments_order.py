@@ -1,4 +1,4 @@
-"""What a tiny trained model finds in a clip played backwards: other events by their order, the same by what they are."""
+"""What a tiny trained model finds in a clip played backwards: other events by their order, the same by their kind."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def model() -> UpDownForMomentRetrieval:
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     features, kinds, spans = draw_clips(480, seed=1)
     words, truth = asked_of(kinds), np.concatenate([spans, spans], axis=1)  # (P, 4), (P, 4, 2)
-    for step in range(120):
+    for step in range(200):
         some = np.arange(16 * step, 16 * (step + 1)) % len(features)
         labels = torch.from_numpy(truth[some].reshape(-1, 1, 2)).float()
         model(**model_inputs(features[some], words[some]), labels=labels).loss.backward()
@@ -94,6 +94,7 @@ def test_backwards_the_first_event_is_another_and_each_event_the_same(model: UpD
     forwards = found_spans(model, features, words)
     backwards = STEPS - found_spans(model, features[:, ::-1].copy(), words)[..., ::-1]  # in the clip's own time
     for found in (forwards, backwards):
-        assert hits(found[:, :2], spans) > 0.9  # what happens is found where it happens, either way
-    assert hits(forwards[:, 2:], spans) > 0.85 and hits(forwards[:, 2:], spans[:, ::-1]) < 0.1
-    assert hits(backwards[:, 2:], spans[:, ::-1]) > 0.85 and hits(backwards[:, 2:], spans) < 0.1
+        assert hits(found[:, :2], spans) > 0.7  # what happens is found where it happens, either way
+        assert hits(found[:, :2], spans[:, ::-1]) < 0.2
+    assert hits(forwards[:, 2:], spans) > 0.9 and hits(forwards[:, 2:], spans[:, ::-1]) < 0.1
+    assert hits(backwards[:, 2:], spans[:, ::-1]) > 0.9 and hits(backwards[:, 2:], spans) < 0.1

@@ -31,7 +31,7 @@ def built(folder: Path, data: dict[str, Any], **train: Any) -> Any:
         data=data,
         regions=RegionsRecipe(source=source, random_backbone=True, store=str(folder / "strips")),
         evaluate=EvaluateRecipe(metric="r1_iou_50", batch_size=4),
-        train={"questions_per_image": 2, **train},
+        train={"questions_per_image": 2, "max_words": 24, **train},
     )
     recipe.model |= {"moment_head": "map", "moment_segments": 6, "moment_map_layers": 1, "moment_map_kernel": 3}
     task: Any = build_task(recipe, new_accelerator())
@@ -93,13 +93,14 @@ def test_the_control_of_a_single_frame_has_one_step_and_the_same_spans(moving: A
 def test_a_camera_rests_in_the_spans_of_its_phrases(tmp_path: Path) -> None:
     draw, records = np.random.default_rng(0), []
     names = ("A man", "a dog", "a red ball")
+    sentence = ["A", "man", "and", "a", "dog", "and", "a", "red", "ball"]
     for number in range(5):
         pixels = draw.integers(0, 255, (60, 80, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.jpg")
         phrases = [{"phrase": name, "chain": str(i), "types": ["other"]} for i, name in enumerate(names)]
         records.append({"filename": f"{number}.jpg", "split": ("train", "train", "train", "val", "test")[number],
                         "orig_width": 80, "orig_height": 60, "boxes": {str(i): [box] for i, box in enumerate(BOXES)},
-                        "sentences": [{"tokens": "A man sees a dog and a red ball".split(), "phrases": phrases}]})  # fmt: skip
+                        "sentences": [{"tokens": sentence, "phrases": phrases}]})  # fmt: skip
     path = tmp_path / "entities.json.gz"
     path.write_bytes(gzip.compress(json.dumps(records).encode()))
     data = {"format": "travelling", "annotations": str(path), "images": str(tmp_path), "side": 32}
