@@ -107,8 +107,8 @@ class TrainRecipe:
     split: the images to train on; `train+restval` is Karpathy's COCO training set.
     epochs, batch_size: passes over the images (or groups of questions); images per step over all processes and
         accumulated pieces.
-    questions_per_image: question answering, multiple choice: so many questions of an image are learnt together and
-        share its regions; `batch_size` counts such groups.
+    questions_per_image: question answering, multiple choice, moments: so many questions of an image (or sentences about
+        a clip) are learnt together and share its regions; `batch_size` counts such groups.
     captions_per_image: cross-entropy, pretraining, retrieval and grounding: how many of an image's captions are learnt
         together; dense captioning: of how many of an image's boxes a sentence is.
         They are drawn where it has more; where it has fewer, captions are learnt twice for cross-entropy.

@@ -80,7 +80,9 @@ def test_there_are_recipes_for_every_stage() -> None:
         "moments/activitynet",
         "moments/charades_sta",
         "moments/didemo",
+        "moments/moving_scenes",
         "moments/qvhighlights",
+        "moments/travelling_flickr8k",
         "vqa/v2",
         "vqa/v2_newatt",
         "vqa/daquar",
@@ -289,7 +291,7 @@ train.questions_per_image train.withhold choices.per_item choices.context_words 
 """
 FINDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.withhold moments.duration_seconds moments.windows moments.round_seconds
+train.questions_per_image train.withhold moments.duration_seconds moments.windows moments.round_seconds
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """

@@ -1,9 +1,11 @@
 """Moment retrieval: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
 
 A row is a sentence with the spans of a clip that it is about; a clip is its regions in a store, each with its seconds,
-under the clip's id. Clips that several sentences of a step are about are fetched once. Figures and their data sets are
-in `moment_scores.py`; beside them belong runs with `train.withhold=image`, which learn where moments usually lie, and
-`train.withhold=text`, which learn what in a clip is usually spoken of.
+under the clip's id. Clips that are strips of frames (moving scenes, travelling cameras) are extracted into the store by
+the recipe's region source. Clips that several sentences of a step are about are fetched once. Figures and their data
+sets are in `moment_scores.py`; beside them belong runs with `train.withhold=image`, which learn where moments usually
+lie, with `train.withhold=text`, which learn what in a clip is usually spoken of, and the spans that need no model:
+`python -m training.probes.moments RECIPE`.
 """
 
 import warnings
@@ -25,9 +27,11 @@ from modeling_updown import UpDownProcessor
 from modeling_updown.outputs_updown import check_finite
 from training.data.clips.formats import MOMENT_FORMATS, load_clips
 from training.data.clips.submission import write_qvhighlights
+from training.data.clips.travelling_rows import read_travelling_moments
 from training.data.files import listed
 from training.metrics.video.highlights import CLIP_SECONDS
 from training.recipe_sections import Recipe, key
+from training.scenes.moving_rows import read_moving_moments
 from training.tasks.build import load_by_split
 from training.tasks.card_facts import text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
@@ -41,9 +45,15 @@ from training.tasks.moment_scores import (
 )
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.statements import IMAGE_FEATURES, rows_within
+from training.tasks.vqa import question_groups
 
-FORMATS: dict[str, Callable[..., Dataset]] = dict(MOMENT_FORMATS)
-BY_SPLIT = ("annotations", "clips", "durations", "file_split")
+FORMATS: dict[str, Callable[..., Dataset]] = {
+    **MOMENT_FORMATS,
+    "moving_scenes": read_moving_moments,
+    "travelling": read_travelling_moments,
+}
+BY_SPLIT = ("annotations", "clips", "durations", "file_split", "images", "num_scenes")
+STRIP = ("image_id", "image")  # columns of rows whose clip is a strip of frames
 SUBMITTED = "qvhighlights"
 NOWHERE = -1.0  # in place of spans and pairs that are not there
 SECONDS_NEEDED = "which moments are found by: name a store of clips, whose regions have their seconds"
@@ -112,7 +122,8 @@ class MomentsTask(FusionTask):
         self.set_trained()
         self.check_evaluation()
         self.trained = self.moments(rows)
-        self.num_rows = len(self.trained)
+        self.groups = question_groups(self.trained.clip_of, most=recipe.train.questions_per_image)
+        self.num_rows = len(self.groups)
         self.token_ids = self.encode_sentences(self.trained.rows["caption"][:])
         said = ("spans", "relevant_clip_ids", "saliency_scores")
         self.said: dict[str, list[Any]] = {name: self.trained.rows[name][:] for name in said}
@@ -121,8 +132,8 @@ class MomentsTask(FusionTask):
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def rows(self, split: str) -> Dataset:
-        """One row a sentence of that split, as `MOMENT_FEATURES` has it."""
-        return load_by_split(partial(load_clips, formats=FORMATS), self.recipe.data, split=split, names=BY_SPLIT)
+        """One row a sentence of that split, as `MOMENT_FEATURES` or `CLIP_MOMENT_FEATURES` has it."""
+        return moment_rows(self.recipe.data, split=split)
 
     def rows_of_images(self, rows: Dataset) -> Dataset:
         """A row a clip of the sentences."""
@@ -144,7 +155,8 @@ class MomentsTask(FusionTask):
                 stacklevel=2,
             )
             rows = rows.select(kept)
-        return Moments(rows, prepared, kept_place[kept])
+        strips = [name for name in STRIP if name in rows.column_names]  # `prepared` has each once
+        return Moments(rows.remove_columns(strips), prepared, kept_place[kept])
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
         """The sentences of a split whose spans are known, or the first of them, about at most `max_images` clips."""
@@ -187,9 +199,13 @@ class MomentsTask(FusionTask):
         return self.encode([""] * len(texts) if self.recipe.train.withhold == "text" else texts)
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Sentences with their clips, true spans in seconds, and pairs of seconds of which one is more salient."""
-        chosen = indices.tolist()
-        inputs = self.sentence_inputs(self.trained, self.token_ids, indices)
+        """Sentences with their clips, true spans in seconds, and pairs of seconds of which one is more salient.
+
+        indices: of groups of `train.questions_per_image` sentences of a clip at most.
+        """
+        sentences = np.concatenate([self.groups[i] for i in indices])
+        chosen = sentences.tolist()
+        inputs = self.sentence_inputs(self.trained, self.token_ids, sentences)
         durations = inputs.get("duration_seconds")
         if durations is None:
             durations = inputs["region_seconds"].amax(dim=1)
@@ -319,10 +335,19 @@ class MomentsTask(FusionTask):
         write_qvhighlights(said, path, rows=self.rows(split).to_list())
 
 
+def moment_rows(data: Mapping[str, Any], *, split: str) -> Dataset:
+    """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
+    return load_by_split(partial(load_clips, formats=FORMATS), data, split=split, names=BY_SPLIT)
+
+
 def distinct_clips(rows: Dataset) -> tuple[Dataset, np.ndarray]:
-    """One row (`image_id`, no `image`) a clip of the sentences, and the clip of each sentence (N,)."""
+    """One row a clip of the sentences (`image_id`, and its strip of frames as `image`, None where rows have none), and
+    the clip of each sentence (N,)."""
     places: dict[str, int] = {}
     owners = [places.setdefault(clip_id, len(places)) for clip_id in rows["clip_id"][:]]
+    if "image" in rows.column_names:
+        first = np.unique(owners, return_index=True)[1]
+        return rows.select(first).select_columns(list(STRIP)), np.array(owners)
     columns = {"image_id": list(places), "image": [None] * len(places)}
     return Dataset.from_dict(columns, features=IMAGE_FEATURES), np.array(owners)
 
@@ -451,7 +476,7 @@ SPEC = TaskSpec(
     counted="sentences",
     models=("UpDownForMomentRetrieval",),
     formats=FORMATS,
-    reads=(*LOOP_READS, *FUSION_READS, "train.withhold"),
+    reads=(*LOOP_READS, *FUSION_READS, "train.questions_per_image", "train.withhold"),
     objectives=("mixed",),  # label, span and others, by `model.moment_loss_weights`; or the map
     metrics=FIGURES,
     best_by=tuple({"r1_iou_50": "", **FIGURES}),
