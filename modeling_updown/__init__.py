@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         choose_frames,
         load_clip,
         load_image,
+        load_image_or_clip,
         open_clip,
         pad_regions,
     )
@@ -118,6 +119,7 @@ HOMES = {  # public name -> the module it is imported from
     "choose_frames": "processors",
     "load_clip": "processors",
     "load_image": "processors",
+    "load_image_or_clip": "processors",
     "normalize_answer": "processors.answer_text_updown",
     "open_clip": "processors",
     "pad_regions": "processors",
