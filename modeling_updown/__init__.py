@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .clips_updown import clip_regions
     from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
+    from .drawing_clips_updown import draw_clip_answer, draw_clip_attention, draw_moments
     from .drawing_phrases_updown import draw_phrases
     from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_retrieval_updown import draw_found_images, draw_found_texts
@@ -96,6 +97,9 @@ HOMES = {  # public name -> the module it is imported from
     "clip_regions": "modeling_updown.clips_updown",
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
+    "draw_clip_answer": "modeling_updown.drawing_clips_updown",
+    "draw_clip_attention": "modeling_updown.drawing_clips_updown",
+    "draw_moments": "modeling_updown.drawing_clips_updown",
     "draw_found_images": "modeling_updown.drawing_retrieval_updown",
     "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
     "draw_phrases": "modeling_updown.drawing_phrases_updown",

@@ -42,12 +42,15 @@ def media_inputs(
     is_file = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
     if not (is_clip or is_file or hasattr(source, "frames")):
         return image_inputs(image_processor, source, timeout=timeout, **settings)
-    sampling_class, load = clip_tools()
+    sampling_class, load, load_clip = clip_tools()
     frame_rate = frames.pop("frame_rate", None)
     rule = {} if any(name in frames for name in RULES) else {"num_frames": NUM_FRAMES}
-    loaded = load(
-        source, sampling_class(**rule, **frames), animated=is_clip or bool(frames), frame_rate=frame_rate, timeout=timeout
-    )
+    options: dict[str, Any] = {"frame_rate": frame_rate, "timeout": timeout}
+    sampling = sampling_class(**rule, **frames)
+    if is_clip and not hasattr(source, "frames"):
+        loaded = load_clip(source, sampling, **options)
+    else:
+        loaded = load(source, sampling, animated=bool(frames), **options)
     if not hasattr(loaded, "frames"):
         return image_inputs(image_processor, loaded, **settings)
     prepared = image_processor(images=list(loaded.frames), return_tensors="pt", **settings)
@@ -140,11 +143,11 @@ def seconds_of_regions(regions: Mapping[str, Any], row: int, real: torch.Tensor)
     return {} if seconds is None else {"region_seconds": seconds[row][real].float()}
 
 
-def clip_tools() -> tuple[Any, Any]:
-    """`ClipSampling` and `load_image_or_clip`."""
+def clip_tools() -> tuple[Any, Any, Any]:
+    """`ClipSampling`, `load_image_or_clip` and `load_clip`."""
     try:
-        from .clip_loading_updown import load_image_or_clip  # in a published folder
+        from .clip_loading_updown import load_clip, load_image_or_clip  # in a published folder
         from .clip_sampling_updown import ClipSampling
     except ImportError:
-        from . import ClipSampling, load_image_or_clip  # the installed package has them at its door
-    return ClipSampling, load_image_or_clip
+        from . import ClipSampling, load_clip, load_image_or_clip  # the installed package has them at its door
+    return ClipSampling, load_image_or_clip, load_clip

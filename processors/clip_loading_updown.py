@@ -110,22 +110,23 @@ def load_image_or_clip(
     """Loads an image, or a few frames of a clip, whichever a file holds; its name decides where its content does not.
 
     Args:
-        source: as `load_image` or `open_clip` takes it; a folder, a list, and an array of frames are clips, and a
-            `Clip` is given back.
+        source: as `load_image` or `open_clip` takes it, but no folder, which may be one of images; a list and an array
+            of frames are clips, and a `Clip` is given back.
         sampling, frame_rate, timeout: as `load_clip`.
         animated: whether an animated GIF, WebP or PNG is a clip rather than the image of its first frame.
 
     Raises:
         OSError, ValueError, TypeError, ImportError: as `load_image` for an image, as `load_clip` for a clip.
 
-    >>> load_image_or_clip(Image.new("RGB", (4, 2))).size, len(load_image_or_clip([Image.new("RGB", (4, 2))] * 3).frames)
+    >>> still = Image.new("RGB", (4, 2))
+    >>> load_image_or_clip(still).size, len(load_image_or_clip([still] * 3).frames)
     ((4, 2), 3)
     """
     if isinstance(source, Clip):
         return source
     if isinstance(source, Image.Image) or getattr(source, "ndim", 4) < 4:
         return _frame_image(source)
-    if _listed_frames(source) is None:
+    if isinstance(source, str | os.PathLike) or _listed_frames(source) is None:
         source, is_clip = _file_or_clip(source, animated=animated, timeout=timeout)
         if not is_clip:
             return load_image(source, timeout=timeout)
