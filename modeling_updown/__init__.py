@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .pipeline_captioning import UpDownImageToTextPipeline
     from .pipeline_dense_captioning import UpDownDenseCaptioningPipeline
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
+    from .pipeline_moments import UpDownMomentRetrievalPipeline
     from .pipeline_multiple_choice import UpDownMultipleChoicePipeline
     from .pipeline_reasoning import UpDownVisualReasoningPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline

@@ -10,6 +10,7 @@ the call says which frames are meant. In a batch with clips an image is a clip o
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -36,28 +37,42 @@ def media_inputs(
     timeout: seconds for a download; settings: of `CLIP_SETTINGS` and of the image processor. Raises `ValueError` for a
     clip of which no frame can be read, and for a span of seconds outside of it.
     """
-    frames = {name: settings.pop(name) for name in CLIP_SETTINGS & settings.keys()}
+    loaded, settings = loaded_media(source, {**settings, **({} if timeout is None else {"timeout": timeout})})
+    if not hasattr(loaded, "frames"):
+        return image_inputs(image_processor, loaded, **settings)
+    return clip_pixels(image_processor, loaded, **settings)
+
+
+def loaded_media(
+    source: Any, settings: Mapping[str, Any], *, rule: Mapping[str, Any] = MappingProxyType({"num_frames": NUM_FRAMES})
+) -> tuple[Any, dict[str, Any]]:
+    """The `Clip` of a clip, or the image, which may be unread, and the settings that are still to be used with it.
+
+    rule: how frames are chosen where the settings do not say.
+    """
+    frames = {name: value for name, value in settings.items() if name in CLIP_SETTINGS}
+    others = {name: value for name, value in settings.items() if name not in CLIP_SETTINGS}
     is_clip = isinstance(source, Mapping) and source.get("video") is not None
     source = source["video"] if is_clip else stored_image(source)
     is_file = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
     if not (is_clip or is_file or hasattr(source, "frames")):
-        return image_inputs(image_processor, source, timeout=timeout, **settings)
+        return source, others
     sampling_class, load, load_clip = clip_tools()
-    frame_rate = frames.pop("frame_rate", None)
-    rule = {} if any(name in frames for name in RULES) else {"num_frames": NUM_FRAMES}
-    options: dict[str, Any] = {"frame_rate": frame_rate, "timeout": timeout}
-    sampling = sampling_class(**rule, **frames)
+    options: dict[str, Any] = {"frame_rate": frames.pop("frame_rate", None), "timeout": others.pop("timeout", None)}
+    sampling = sampling_class(**({} if any(name in frames for name in RULES) else rule), **frames)
     if is_clip and not hasattr(source, "frames"):
-        loaded = load_clip(source, sampling, **options)
-    else:
-        loaded = load(source, sampling, animated=bool(frames), **options)
-    if not hasattr(loaded, "frames"):
-        return image_inputs(image_processor, loaded, **settings)
-    prepared = image_processor(images=list(loaded.frames), return_tensors="pt", **settings)
+        return load_clip(source, sampling, **options), others
+    return load(source, sampling, animated=bool(frames), **options), others
+
+
+def clip_pixels(image_processor: Any, clip: Any, **settings: Any) -> dict[str, torch.Tensor]:
+    """The frames of a `Clip` as `media_inputs` has them; settings: of the image processor."""
+    settings.pop("timeout", None)
+    prepared = image_processor(images=list(clip.frames), return_tensors="pt", **settings)
     inputs = {"pixel_values_videos": prepared["pixel_values"][None]}
     if "pixel_mask" in prepared:
         inputs["pixel_mask_videos"] = prepared["pixel_mask"].bool()[None]
-    seconds = torch.as_tensor(loaded.seconds).float()[None]
+    seconds = torch.as_tensor(clip.seconds).float()[None]
     return inputs | {"frame_seconds": seconds, "frame_mask": torch.ones_like(seconds, dtype=torch.bool)}
 
 
