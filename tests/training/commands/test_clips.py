@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +14,7 @@ from processors.clip_sampling_updown import ClipSampling
 from tests import tiny
 from tests.training.search import retrieval_fake
 from tests.training.search.retrieval_fake import ColourModel, colour_processor
-from tests.video_files import write_sound, write_video
+from tests.video_files import write_colours, write_sound, write_video
 from training import cli
 from training.commands import find as find_command
 from training.commands.clips import media_paths
@@ -42,16 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of 4 seconds, green but for the third one, which is red."""
-    path = tmp_path_factory.mktemp("colours") / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=4)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for number in range(16):
-            levels = np.zeros((32, 32, 3), dtype=np.uint8)
-            levels[..., 0 if 8 <= number < 12 else 1] = 250
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(levels, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    return write_colours(tmp_path_factory.mktemp("colours") / "clip.mp4", red=range(8, 12))
 
 
 def run(*arguments: Any) -> int:
