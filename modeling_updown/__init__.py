@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         choose_frames,
         load_clip,
         load_image,
+        load_image_or_clip,
         open_clip,
         pad_regions,
     )
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .clips_updown import clip_regions
     from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
+    from .drawing_clips_updown import draw_clip_answer, draw_clip_attention, draw_moments
     from .drawing_phrases_updown import draw_phrases
     from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_retrieval_updown import draw_found_images, draw_found_texts
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from .pipeline_captioning import UpDownImageToTextPipeline
     from .pipeline_dense_captioning import UpDownDenseCaptioningPipeline
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
+    from .pipeline_moments import UpDownMomentRetrievalPipeline
     from .pipeline_multiple_choice import UpDownMultipleChoicePipeline
     from .pipeline_reasoning import UpDownVisualReasoningPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
@@ -95,6 +98,9 @@ HOMES = {  # public name -> the module it is imported from
     "clip_regions": "modeling_updown.clips_updown",
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
+    "draw_clip_answer": "modeling_updown.drawing_clips_updown",
+    "draw_clip_attention": "modeling_updown.drawing_clips_updown",
+    "draw_moments": "modeling_updown.drawing_clips_updown",
     "draw_found_images": "modeling_updown.drawing_retrieval_updown",
     "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
     "draw_phrases": "modeling_updown.drawing_phrases_updown",
@@ -118,6 +124,7 @@ HOMES = {  # public name -> the module it is imported from
     "choose_frames": "processors",
     "load_clip": "processors",
     "load_image": "processors",
+    "load_image_or_clip": "processors",
     "normalize_answer": "processors.answer_text_updown",
     "open_clip": "processors",
     "pad_regions": "processors",

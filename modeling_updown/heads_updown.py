@@ -94,7 +94,9 @@ IMAGE_PAIRS = AutoClass(
     "pipeline_reasoning",
 )
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
-MOMENTS = AutoClass("AutoModelForVideoClassification")  # whose pipeline names classes, so it is none of ours
+MOMENTS = AutoClass(  # transformers' own task of that class names classes, so it is none of ours
+    "AutoModelForVideoClassification", "moment-retrieval", "UpDownMomentRetrievalPipeline", "pipeline_moments"
+)
 
 HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownDetector", "modeling_detector", DETECTOR, BOXES, "UpDownDetectorOutput"),

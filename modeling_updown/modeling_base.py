@@ -37,6 +37,7 @@ CHECKING_PIPELINES = (
     "visual-entailment",
     "visual-reasoning",
     "visual-multiple-choice",
+    "moment-retrieval",
 )
 
 # Heads with the same weights, whose outputs mean different things: answers, and whether a statement holds; what a

@@ -31,6 +31,7 @@ from .outputs_updown import UpDownVqaOutput, check_finite_eagerly
 from .regions_updown import Regions, joined_rows, optional_fields
 from .rnn_updown import QuestionGRU
 from .tags_updown import TagEmbedding
+from .time_updown import frame_numbers
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
 
@@ -249,15 +250,29 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         joint = self.of_question(query) * self.of_photo(attended)
         counts = None
         if self.counter is not None and self.of_counts is not None:
-            if regions.region_images is not None:
-                raise ValueError("This model counts by boxes (config.counted_objects), so in one image at a time")
-            if regions.region_boxes is None:
-                raise ValueError("This model counts by boxes (config.counted_objects): give region_boxes as well")
-            real, first = rows.of_images(mask), scores[:, 0]
-            check_finite_eagerly(first.masked_fill(~real, 0), self, what="scores of regions to count")
-            counts = self.counter(first, rows.of_images(regions.region_boxes), real)
+            counts = self.counted(scores[:, 0], regions, rows)
             joint = joint + self.of_counts(counts.to(joint.dtype)).relu()
         return joint, tuple(attentions), counts
+
+    def counted(self, scores: torch.Tensor, regions: Regions, rows: TextRows) -> torch.Tensor:
+        """Scores of regions (N, R) and P images -> counts (N, K + 1); of a clip the mean of its frames' counts."""
+        if regions.region_images is not None and regions.region_seconds is None:
+            raise ValueError("This model counts by boxes (config.counted_objects), so in one image at a time")
+        if regions.region_boxes is None:
+            raise ValueError("This model counts by boxes (config.counted_objects): give region_boxes as well")
+        counter: Any = self.counter
+        real, boxes = rows.of_images(regions.region_mask), rows.of_images(regions.region_boxes)
+        check_finite_eagerly(scores.masked_fill(~real, 0), self, what="scores of regions to count")
+        if regions.region_seconds is None:
+            return counter(scores, boxes, real)
+        numbers = rows.of_images(frame_numbers(regions.region_seconds, regions.region_mask))  # (N, R)
+        counts, num_frames = 0, 0
+        for frame in range(int(numbers.max()) + 1):
+            here = numbers == frame
+            seen = here.any(dim=1, keepdim=True)  # (N, 1)
+            counts = counts + counter(scores, boxes, here).masked_fill(~seen, 0)
+            num_frames = num_frames + seen.long()
+        return counts / num_frames
 
     def region_values(self, regions: Regions) -> torch.Tensor:
         """What is attended to: features (P, R, D), of length 1, with tags, times and boxes where the config says so."""

@@ -15,6 +15,16 @@ from transformers.pipelines import Pipeline
 
 from .compat_updown import pipeline_settings, pipeline_tools, prepared_settings
 from .generation_updown import FiniteScores, users_lengths
+from .pipeline_clips import (
+    CLIP_SETTINGS,
+    PIXELS,
+    cast_pixels,
+    join_media,
+    media_inputs,
+    number_of_media,
+    regions_of_media,
+    seconds_of_regions,
+)
 from .pipeline_images import (
     IMAGE_SETTINGS,
     ListedImage,
@@ -22,10 +32,8 @@ from .pipeline_images import (
     are_several_images,
     batch_images,
     image_errors,
-    image_inputs,
     image_loader,
     image_stream,
-    join_images,
     save_parts,
     set_processor_parts,
 )
@@ -41,11 +49,17 @@ class UpDownImageToTextPipeline(Pipeline):
     of images, a generator, any torch data set or a DataLoader of batches, for which an iterator is returned that keeps
     nothing in memory. Settings of `generate` that are not given are those of the model's `generation_config`.
 
+    A clip gets one caption of the regions of its frames: the path, URL, bytes or open file of a video, the `Clip` of
+    `load_clip`, or `{"video": frames}` with a list or folder of frames. `num_frames` (8), `fps`, `segments`,
+    `start_seconds` and `end_seconds` choose its frames; with one of these a GIF is a clip, else its first frame. It
+    takes PyAV: `pip install 'modeling-updown[video]'`.
+
     With `return_regions=True` each caption also has
 
     - `words`: the T words of the caption in the tokenizer's spelling, without special tokens;
     - `region_weights`: tensor (T, R), the attention over the regions when each word was generated, each row sums to 1;
-    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
+    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height;
+    - of a clip `region_seconds`: tensor (R,), when each region is seen.
 
     With `return_log_probs=True` each caption also has `log_prob_per_word`: the model's own log-probability of it over
     its number of words, the end token is one, those of a prompt are none.
@@ -86,6 +100,8 @@ class UpDownImageToTextPipeline(Pipeline):
             max_new_tokens, num_beams, num_return_sequences, do_sample, ...: settings of `generate`, also as a dict
                 `generate_kwargs`. `max_length` includes BOS and the prompt.
             timeout: seconds for the download of an image.
+            num_frames, fps, segments, max_frames, start_seconds, end_seconds, frame_rate: which frames of clips are
+                taken, as `ClipSampling` and `load_clip` have it.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
             return_regions: add `words`, `region_weights` and `region_boxes` to each caption.
             return_log_probs: add `log_prob_per_word` to each caption.
@@ -120,7 +136,8 @@ class UpDownImageToTextPipeline(Pipeline):
         timeout: float | None = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
-        image_settings = {name: settings.pop(name) for name in IMAGE_SETTINGS & settings.keys()}
+        named = (IMAGE_SETTINGS | CLIP_SETTINGS) & settings.keys()
+        image_settings = {name: settings.pop(name) for name in named}
         unknown = sorted(settings.keys() - GENERATE_ARGUMENTS)
         twice = sorted(settings.keys() & (generate_kwargs or {}).keys())
         if unknown:
@@ -161,18 +178,18 @@ class UpDownImageToTextPipeline(Pipeline):
             preprocess_params,
             num_workers=num_workers,
             batch_size=batch_size,
-            collate_fn=join_images,
+            collate_fn=join_media,
         )
         iterator = pipeline_tools().PipelineIterator
         outputs = iterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return iterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(self, input_: Any, prompt: str | None = None, **image_settings: Any) -> dict[str, torch.Tensor]:
-        """An image (or `ListedImage`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
+        """An image or clip (or `ListedImage`) -> the pixels of `media_inputs`, and `input_ids` (1, T) of the prompt."""
         if isinstance(input_, ListedImage):
             with image_errors(input_.place):
                 return self.preprocess(input_.image, prompt=prompt, **image_settings)
-        inputs = image_inputs(self.image_processor, input_, **image_settings)
+        inputs = media_inputs(self.image_processor, input_, **image_settings)
         if prompt:
             inputs |= self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
             inputs |= with_start_token(inputs["input_ids"], self.model.config.bos_token_id)
@@ -188,15 +205,17 @@ class UpDownImageToTextPipeline(Pipeline):
     ) -> dict[str, torch.Tensor]:
         """-> `sequences` (B, S, T), S captions per image, with `return_regions` their weights and boxes, and with
         `return_log_probs` their `log_prob_per_word` (B, S)."""
-        inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
-        num_images, prompt = len(inputs["pixel_values"]), inputs.get("input_ids")
+        inputs = cast_pixels(input_tensors, self.model.dtype)
+        num_images, prompt = number_of_media(inputs), inputs.get("input_ids")
         settings = self.generation_settings(generate_kwargs or {}, words=prompt)
         settings = prepared_settings(self, settings, return_dict_in_generate=True, output_attentions=return_regions)
         if not hasattr(self.model, "get_regions"):
-            self.check_foreign(return_regions=return_regions, return_log_probs=return_log_probs, words=bool(words))
+            asked = {"return_regions": return_regions, "return_log_probs": return_log_probs, "words": bool(words)}
+            self.check_foreign(is_clip="pixel_values_videos" in inputs, **asked)
             return {"sequences": per_image(self.model.generate(**inputs, **settings).sequences, num_images)}
-        pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
-        regions = self.model.get_regions(**pixels)
+        pixels = {name: inputs.pop(name) for name in PIXELS if name in inputs}
+        timed = bool(getattr(self.model.config, "time_embedding", ""))
+        regions = regions_of_media(self.model.get_regions, pixels, timed=timed)
         inputs |= regions
         output = self.model.generate(**inputs, **settings, required_words=words)
         captions = {"sequences": per_image(output.sequences, num_images)}
@@ -213,11 +232,15 @@ class UpDownImageToTextPipeline(Pipeline):
                 "region_boxes": regions.region_boxes,
                 "region_mask": regions.region_mask,
             }
+            if "pixel_values_videos" in pixels:
+                captions["region_seconds"] = regions.region_seconds
         return captions
 
     def check_foreign(self, **asked: bool) -> None:
         """`ValueError` where something is asked for that a model of another library does not have."""
         kind = type(self.model).__name__
+        if asked.pop("is_clip", False):
+            raise ValueError(f"{kind} describes single images: give it one frame of the clip")
         if asked["return_regions"]:
             raise ValueError(f"{kind} has no attention over regions: leave out return_regions=True")
         name = next((name for name, wanted in asked.items() if wanted), None)
@@ -267,6 +290,7 @@ class UpDownImageToTextPipeline(Pipeline):
             "words": [self.tokenizer.decode([sequence[place]]).strip() for place in places],
             "region_weights": weights[[place - 1 for place in places]][:, real].float(),
             "region_boxes": model_outputs["region_boxes"][0][real].float(),
+            **seconds_of_regions(model_outputs, 0, real),
         }
 
     def end_token_ids(self) -> list[int]:

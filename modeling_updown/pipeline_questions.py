@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from .pipeline_clips import join_media
 from .pipeline_images import (
     are_several_images,
     batch_images,
     image_errors,
     is_single_image,
-    join_images,
     stored_image,
     with_undecoded_images,
 )
@@ -164,7 +164,7 @@ def checked_questions(row: Any, question: Any = None, *, place: int | None = Non
                 f"{name} is missing: ask vqa(image=..., question='...'), or give rows {{'image': ..., 'question': ...}}"
             )
         question, choices, knowledge = row["question"], row.get("choices"), row.get("knowledge")
-        row = row.get("image")
+        row = {"video": row["video"]} if row.get("video") is not None else row.get("image")
         if row is None:
             raise ValueError(f"{name} has no image: its image is missing or empty")
     if not isinstance(question, str):
@@ -174,6 +174,8 @@ def checked_questions(row: Any, question: Any = None, *, place: int | None = Non
     choices = checked_choices(choices, name=f"the choices of {name}") if choices is not None and len(choices) else ()
     sentences = checked_knowledge(knowledge, name=f"the knowledge of {name}")
     asked = Question(question, place, choices, knowledge=sentences)
+    if isinstance(row, Mapping) and row.get("video") is not None:
+        return ImageQuestions(row, (asked,), place)
     if place is None:
         return ImageQuestions(stored_image(row), (asked,))
     with image_errors(place):
@@ -211,7 +213,7 @@ def checked_choices(choices: Any, *, name: str) -> tuple[str, ...]:
 def join_questions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Images with their questions -> one batch; equal neighbouring images become one.
 
-    Returns `photos` as `join_images`, all `questions` (N), and `image_index` (N,), the image of each question.
+    Returns `photos` as `join_media`, all `questions` (N), and `image_index` (N,), the image of each question.
     """
     images: list[Mapping[str, torch.Tensor]] = []
     image_index: list[int] = []
@@ -220,7 +222,7 @@ def join_questions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             images.append(item["photo"])
         image_index += [len(images) - 1] * len(item["questions"])
     return {
-        "photos": join_images(images),
+        "photos": join_media(images),
         "image_index": torch.tensor(image_index),
         "questions": [question for item in items for question in item["questions"]],
     }

@@ -22,11 +22,11 @@ from transformers.utils import logging
 
 from .compat_updown import pipeline_tools
 from .outputs_updown import check_finite
+from .pipeline_clips import CLIP_SETTINGS, cast_pixels, media_inputs, regions_of_media, seconds_of_regions
 from .pipeline_images import (
     IMAGE_SETTINGS,
     are_several_images,
     image_errors,
-    image_inputs,
     image_loader,
     save_parts,
     set_processor_parts,
@@ -66,7 +66,9 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     """Answers questions about images: for each question a list of `{"score": 0..1, "answer": text}`, the best first.
 
     An image is any input of the image processor: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
-    a tensor.
+    a tensor. A clip, asked about as one, is the path, URL, bytes or open file of a video, the `Clip` of `load_clip`, or
+    `{"video": frames}` (`video` also in rows); `num_frames` (8), `fps`, `segments`, `start_seconds` and `end_seconds`
+    choose its frames; with one of these a GIF is a clip, else its first frame.
 
     - `vqa(image, question)`, `vqa({"image": image, "question": question})`: a list of answers;
     - one image and a list of questions, a list of images and one question, two lists of the same length (the first
@@ -90,7 +92,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     - `region_weights`: tensor (G, R), the attention of each of G glimpses over the regions, each row sums to 1 (of the
       last layer of stacked attention; of a language model where it writes the answer's first word);
-    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
+    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height;
+    - of a clip `region_seconds`: tensor (R,), when each region is seen.
 
     `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
     as a converted UNITER, and to transformers' `LxmertForQuestionAnswering` and `VisualBertForQuestionAnswering`.
@@ -150,6 +153,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             knowledge: sentences beside every question, for a model that writes, or a fusion model.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
             timeout: seconds for the download of an image.
+            num_frames, fps, segments, max_frames, start_seconds, end_seconds, frame_rate: which frames of clips are
+                taken, as `ClipSampling` and `load_clip` have it.
             padding, truncation: accepted as in transformers 4, without effect: padding does not change an answer, and
                 questions are always truncated to the model's maximal length.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
@@ -201,7 +206,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         truncation: Any = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
-        unknown = settings.keys() - IMAGE_SETTINGS
+        unknown = settings.keys() - IMAGE_SETTINGS - CLIP_SETTINGS
         if unknown:
             raise TypeError(
                 f"visual-question-answering does not have the argument {', '.join(sorted(unknown))}: is it misspelt?"
@@ -253,7 +258,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         asked = [replace(question, knowledge=knowledge or question.knowledge) for question in input_.questions]
         questions = [self.checked(question, choices, warned) for question in asked]
         with nullcontext() if input_.place is None else image_errors(input_.place):
-            image = image_inputs(self.image_processor, input_.image, **image_settings)
+            image = media_inputs(self.image_processor, input_.image, **image_settings)
         return {"photo": image, "questions": questions}
 
     def checked(self, question: Question, choices: tuple[str, ...], warned: set[str]) -> Question:
@@ -362,6 +367,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                     real = images["region_mask"][index[row]]
                     answered["region_weights"] = output.attentions[-1][row][:, real].float()
                     answered["region_boxes"] = images["region_boxes"][index[row]][real].float()
+                    answered |= seconds_of_regions(images, int(index[row]), real)
                 found.append(answered)
         return {"found": found, "questions": questions}
 
@@ -376,12 +382,21 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     def looked_at(self, images: dict[str, Any]) -> Any:
         """Pixels of P images -> what the model takes of them: their `Regions`, or pixels where it has no regions."""
+        source, owns_none = self.region_source, not hasattr(self.model, "get_regions")
+        images = cast_pixels(images, (self.model if source is None else source).dtype)
+        if source is None and owns_none and "pixel_values_videos" in images:
+            raise ValueError(f"{type(self.model).__name__} reads single images: ask about one frame of the clip")
+        if source is None and owns_none:
+            return images
+        timed = bool(getattr(self.model.config, "time_embedding", ""))
+        return regions_of_media(self.regions_of_images, images, timed=timed)
+
+    def regions_of_images(self, **pixels: torch.Tensor) -> Regions:
+        """`pixel_values` (P, 3, height, width) and optionally `pixel_mask` -> the `Regions` of P images."""
         source = self.region_source
-        reader = self.model if source is None else source
-        images["pixel_values"] = images["pixel_values"].to(reader.dtype)
         if source is None:
-            return self.model.get_regions(**images) if hasattr(self.model, "get_regions") else images
-        made = source(**images, return_dict=True)
+            return self.model.get_regions(**pixels)
+        made = source(**pixels, return_dict=True)
         fields = {name: made[name] for name in (*REQUIRED, *OPTIONAL) if made.get(name) is not None}
         fields["region_features"] = fields["region_features"].to(self.model.dtype)
         return self.model.get_regions(**fields) if hasattr(self.model, "get_regions") else Regions(**fields)

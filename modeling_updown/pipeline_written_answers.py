@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from .answer_prompts_updown import answer_ids, left_padded, prompt_ids, right_padded, written_texts
 from .outputs_updown import check_finite
+from .pipeline_clips import seconds_of_regions
 from .pipeline_questions import Question
 from .regions_updown import Regions
 
@@ -119,4 +120,5 @@ def with_regions(
         total = weights[row, real].sum().clamp(min=math.ulp(1.0))
         found[row]["region_weights"] = (weights[row, real] / total)[None]
         found[row]["region_boxes"] = regions["region_boxes"][image][real].float()
+        found[row] |= seconds_of_regions(regions, image, real)
     return found

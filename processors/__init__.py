@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from .clip_loading_updown import Clip, check_times, load_clip, open_clip
+from .clip_loading_updown import Clip, check_times, load_clip, load_image_or_clip, open_clip
 from .clip_sampling_updown import ClipSampling, choose_frames
 from .image_processing_updown import UpDownImageProcessor, UpDownImageProcessorPil, load_image
 from .processing_updown import UpDownProcessor
@@ -27,6 +27,7 @@ __all__ = [
     "count_words",
     "load_clip",
     "load_image",
+    "load_image_or_clip",
     "open_clip",
     "pad_regions",
     "split_regions",

@@ -2,6 +2,7 @@
 
     path | URL | bytes | folder | list --open_clip--> times, end --choose_frames--> frames(): position, seconds, image
     the same in one step --load_clip--> Clip: images (RGB) and seconds
+    an image or a clip, by its content --load_image_or_clip--> image (RGB) or Clip
 
 A still image is a clip of one frame at second 0. Video files are decoded by `clip_decoding_updown`, animated GIF, WebP
 and PNG by Pillow; a folder or list of frames has no times of its own, so `frame_rate` gives them. However long a clip
@@ -30,7 +31,18 @@ from .image_processing_updown import IMAGE_FORMATS, MAX_IMAGE_PIXELS, check_imag
 ClipSource = Any  # what `open_clip` takes
 MAX_CLIP_BYTES = 2**30  # of the frames of one clip in memory
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".mpeg", ".gif"),
+        *(".flv", ".wmv", ".ogv", ".ogg", ".mts", ".m2ts"),
+    }
+)
 ANIMATED = ("GIF", "WEBP", "PNG")
+# how files of the containers begin: Matroska and WebM, FLV, Ogg, ASF, and both kinds of MPEG
+CONTAINER_STARTS = (b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"0&\xb2u", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # images in the container of MP4
+LONGEST_NAME = 4096  # letters of a path; longer text may be an image in base64
 SHORTEST_DELAY, USUAL_DELAY = 0.02, 0.1  # seconds: browsers show a GIF's frames of less than the one for the other
 
 
@@ -85,6 +97,90 @@ def load_clip(
         if reader.note:
             warnings.warn(reader.note, stacklevel=2)
         return Clip([image for *_, image in found], np.array([s for _, s, _ in found]), reader.end, reader.note)
+
+
+def load_image_or_clip(
+    source: Any,
+    sampling: ClipSampling | None = None,
+    *,
+    animated: bool = True,
+    frame_rate: float | None = None,
+    timeout: float | None = None,
+) -> "Image.Image | Clip":
+    """Loads an image, or a few frames of a clip, whichever a file holds; its name decides where its content does not.
+
+    Args:
+        source: as `load_image` or `open_clip` takes it, but no folder, which may be one of images; a list and an array
+            of frames are clips, and a `Clip` is given back.
+        sampling, frame_rate, timeout: as `load_clip`.
+        animated: whether an animated GIF, WebP or PNG is a clip rather than the image of its first frame.
+
+    Raises:
+        OSError, ValueError, TypeError, ImportError: as `load_image` for an image, as `load_clip` for a clip.
+
+    >>> still = Image.new("RGB", (4, 2))
+    >>> load_image_or_clip(still).size, len(load_image_or_clip([still] * 3).frames)
+    ((4, 2), 3)
+    """
+    if isinstance(source, Clip):
+        return source
+    if isinstance(source, Image.Image) or getattr(source, "ndim", 4) < 4:
+        return _frame_image(source)
+    if isinstance(source, str | os.PathLike) or _listed_frames(source) is None:
+        source, is_clip = _file_or_clip(source, animated=animated, timeout=timeout)
+        if not is_clip:
+            return load_image(source, timeout=timeout)
+    return load_clip(source, sampling, frame_rate=frame_rate, timeout=timeout)
+
+
+def _file_or_clip(source: Any, *, animated: bool, timeout: float | None) -> tuple[Any, bool]:
+    """A source, downloaded where it is a URL, and whether it is a clip rather than an image."""
+    named = isinstance(source, str | os.PathLike)
+    text = os.fsdecode(source) if named else ""
+    suffix = Path(text.partition("?")[0]).suffix.lower() if len(text) < LONGEST_NAME else ""
+    is_video_name = suffix in VIDEO_SUFFIXES - FRAME_SUFFIXES
+    is_url = text[:8].lower().startswith(("http://", "https://"))
+    if named and not is_url and not os.path.isfile(text):
+        return source, is_video_name
+    if not named and not isinstance(source, bytes | bytearray | memoryview) and not hasattr(source, "read"):
+        return source, False
+    name, file = _open_file(source, timeout=timeout)
+    if is_url or hasattr(source, "read"):
+        source = file
+        with contextlib.suppress(AttributeError):
+            file.name = name  # type: ignore[misc]
+    try:
+        is_image, moves = _image_in(file)
+        file.seek(0)
+        is_clip = is_video_name or (moves and animated if is_image else _is_container(file.read(512)))
+    finally:
+        file.seek(0)
+        if source is not file:
+            file.close()
+    return source, is_clip
+
+
+def _image_in(file: BinaryIO) -> tuple[bool, bool]:
+    """Whether Pillow takes a file for an image, and for one of several frames."""
+    try:
+        image = Image.open(file, formats=IMAGE_FORMATS)
+        return True, image.format in ANIMATED and bool(getattr(image, "is_animated", False))
+    except Image.UnidentifiedImageError:
+        return False, False
+    except Exception:  # a broken header, of which `load_image` says what is wrong
+        return True, False
+
+
+def _is_container(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a container of video.
+
+    >>> _is_container(b"\\0\\0\\0 ftypisom"), _is_container(b"\\0\\0\\0 ftypavif"), _is_container(b"GIF89a")
+    (True, False, False)
+    """
+    if head[4:8] in MP4_BOXES:
+        return head[8:12] not in IMAGE_BRANDS
+    stream = len(head) > 376 and head[0] == head[188] == head[376] == 0x47  # packets of an MPEG transport stream
+    return head.startswith(CONTAINER_STARTS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or stream
 
 
 @contextlib.contextmanager

@@ -44,6 +44,19 @@ def write_video(
     return path
 
 
+def write_colours(path: Path, *, red: range, num_frames: int = 16, rate: int = 4) -> Path:
+    """An MP4 whose frames are green, and red where their numbers are in `red`."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(num_frames):
+            levels = np.zeros((32, 32, 3), dtype=np.uint8)
+            levels[..., 0 if number in red else 1] = 250
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(levels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 def write_sound(path: Path) -> Path:
     """A file of sound alone."""
     with av.open(str(path), "w") as container:

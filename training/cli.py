@@ -28,6 +28,7 @@ from training.commands.detect import add_detect
 from training.commands.entail import add_entail
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
+from training.commands.find import add_find
 from training.commands.ground import add_ground
 from training.commands.index import add_index
 from training.commands.push import add_push
@@ -51,6 +52,9 @@ examples:
   updown describe photo.jpg --draw described.png   a sentence and a box for each part
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown ground photo.jpg "the brown dog left of the boy" --draw found.png
+  updown caption clip.mp4 --draw strip.png         a clip: when and where each word looked
+  updown ask clip.mp4 "what is the dog doing?"     questions about a clip
+  updown find clip.mp4 "the dog jumps" --draw timeline.png   its moment in a clip
   updown entail photo.jpg "people are outdoors" --model runs/entailment_snli_ve/best   does it follow?
   updown choose photo.jpg "where are they?" --choice "at a bar" --choice "at home" --model runs/multiple_choice_vcr/best
   updown extract photos/ --output regions/         region features, made once, for training
@@ -156,6 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_detect(commands)
     add_entail(commands)
     add_extract(commands)
+    add_find(commands)
     add_ground(commands)
     add_index(commands)
     add_search(commands)

@@ -1,4 +1,4 @@
-"""`updown ask`: answers questions about an image, and draws the attention of each answer."""
+"""`updown ask`: answers questions about an image or a clip, and draws the attention of each answer."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.commands.clips import add_frames, is_clip, load_media, sampling_of
 from training.commands.shared import (
     TRAINED_RETRIEVAL,
     TRAINED_VQA,
@@ -28,10 +29,11 @@ def add_ask(commands: Any) -> None:
         commands,
         "ask",
         run_ask,
-        summary="answer questions about an image",
-        example='updown ask dogs.jpg "how many dogs are there?" "what colour is the ball?" --draw look.png',
+        summary="answer questions about an image or a clip",
+        example='updown ask dogs.jpg "how many dogs are there?" "what colour is the ball?" --draw look.png\n'
+        '  updown ask clip.mp4 "what is the dog doing?" --frames 12 --draw look.png',
     )
-    parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
+    parser.add_argument("image", metavar="IMAGE", help="an image or a clip: a file or a URL")
     parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes; several are answered one by one")
     parser.add_argument(
         "--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained question answerer)"
@@ -73,18 +75,19 @@ def add_ask(commands: Any) -> None:
         metavar="PICTURE.png",
         help="draw the attention; with several questions, into PICTURE_1.png and so on",
     )
+    add_frames(parser)
 
 
 def run_ask(arguments: argparse.Namespace) -> int:
     """Answer each question, and draw the attention with `--draw`."""
-    from modeling_updown import draw_answer, load_image
+    from modeling_updown import draw_answer, draw_clip_answer
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
     check_questions(arguments.questions)
     if arguments.knowledge is None and arguments.knowledge_model is not None:
         raise ValueError("--knowledge-model finds sentences of --knowledge, which is not given: name the file as well")
-    image, questions = load_image(arguments.image), arguments.questions
+    image, questions = load_media(arguments.image, sampling_of(arguments)), arguments.questions
     answerer = load_answerer(arguments.model, regions=arguments.regions, answers=arguments.answers)
     choices = None if arguments.choices is None else split_choices(arguments.choices)
     options = {"top_k": arguments.top_k, "choices": choices, "return_regions": bool(arguments.draw)}
@@ -97,7 +100,8 @@ def run_ask(arguments: argparse.Namespace) -> int:
         print_answers(question, answers)
         if arguments.draw:
             picture = arguments.draw if one else arguments.draw.with_stem(f"{arguments.draw.stem}_{number}")
-            draw_answer(image, answers, question=question, path=picture)
+            draw = draw_clip_answer if is_clip(image) else draw_answer
+            draw(image, answers, question=question, path=picture)
             say(f"  drawn: {picture}")
     return 0
 

@@ -1,4 +1,4 @@
-"""`updown caption`: captions of images, and the attention of each word."""
+"""`updown caption`: captions of images and clips, and the attention of each word."""
 
 import argparse
 import math
@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.commands.clips import add_frames, is_clip, load_media, media_paths, sampling_of
 from training.commands.ground import load_grounder, print_found
 from training.commands.shared import (
     add_command,
     add_model,
     exit_code,
-    image_paths,
     is_image,
     load_pipeline,
     one_sentence,
@@ -28,12 +28,13 @@ def add_caption(commands: Any) -> None:
         commands,
         "caption",
         run_caption,
-        summary="describe images",
+        summary="describe images and clips",
         example='updown caption dog.jpg --draw look.png\n  updown caption dog.jpg --words "dog|puppy" --words ball\n'
         "  updown caption dog.jpg --num-captions 3 --sample --temperature 0.7 --seed 0\n"
-        "  updown caption dog.jpg --ground --draw found.png",
+        "  updown caption dog.jpg --ground --draw found.png\n"
+        "  updown caption clip.mp4 --draw strip.png              when and where each word looked",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image or a clip: a file, a folder, or a URL")
     add_model(parser)
     parser.add_argument(
         "--num-beams",
@@ -78,11 +79,11 @@ def add_caption(commands: Any) -> None:
         metavar="DIR_OR_HUB_ID",
         help="find whatever each caption names in the image, by a grounding model (default: the published one)",
     )
+    add_frames(parser)
 
 
 def run_caption(arguments: argparse.Namespace) -> int:
-    """Describe each image; one that cannot be read is reported and skipped."""
-    from modeling_updown import load_image
+    """Describe each image or clip; one that cannot be read is reported and skipped."""
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
@@ -90,7 +91,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.ground} is an image, and --ground takes a model: put images before --ground")
     words, show_regions = required_words(arguments.words), arguments.show_regions or "" in (arguments.words or ())
     check_sampling(arguments)
-    images = image_paths(arguments.images)
+    sampling, images = sampling_of(arguments), media_paths(arguments.images)
     grounder = None if arguments.ground is None else load_grounder(arguments.ground or None)
     captioner = load_captioner(arguments.model)
     options = generation_options(arguments, own_beams=captioner.model.generation_config.num_beams)
@@ -99,7 +100,8 @@ def run_caption(arguments: argparse.Namespace) -> int:
     drawn: set[Path] = set()
     for path in images:
         try:
-            image = load_image(path)
+            image = load_media(path, sampling)
+            check_grounded(image, path, ground=grounder is not None)
         except (OSError, ValueError) as error:
             say(f"updown caption: skipped: {one_sentence(error)}", file=sys.stderr)
             broken += 1
@@ -110,7 +112,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
             likely = f" ({result['log_prob_per_word']:.2f} per word)" if arguments.num_captions else ""
             say(f"{path}: {result['generated_text']}{likely}")
             if show_regions:
-                print_words(result, size=image.size)
+                print_words(result, size=(image.frames[0] if is_clip(image) else image).size)
             if grounder is not None:
                 found.append(grounded(grounder, image, result["generated_text"]))
                 print_found(found[-1], indent="  ")
@@ -124,9 +126,11 @@ def draw_caption(
     image: Any, result: Mapping[str, Any], found: Sequence[Sequence[Mapping[str, Any]]], *, path: Path
 ) -> None:
     """Draw the attention of a caption's words, or where captions were grounded, the boxes of what the first names."""
-    from modeling_updown import draw_attention, draw_phrases
+    from modeling_updown import draw_attention, draw_clip_attention, draw_phrases
 
-    if not found:
+    if is_clip(image):
+        draw_clip_attention(image, result, path=path)
+    elif not found:
         draw_attention(image, result, path=path)
     elif found[0]:
         draw_phrases(image, found[0], path=path)
@@ -134,6 +138,12 @@ def draw_caption(
         say(f"  not drawn: {result['generated_text']!r} names nothing that is known")
         return
     say(f"  drawn: {path}")
+
+
+def check_grounded(image: Any, path: str, *, ground: bool) -> None:
+    """Raises `ValueError` for a clip where captions are to be grounded."""
+    if ground and is_clip(image):
+        raise ValueError(f"{path} is a clip, and --ground finds boxes in an image: leave --ground out for clips")
 
 
 def grounded(grounder: Any, image: Any, caption: str) -> list[dict[str, Any]]:
@@ -221,10 +231,11 @@ def describe_all(captioner: Any, image: Any, **options: Any) -> list[Mapping[str
 
 
 def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:
-    """Print each word with its strongest region, in pixels of an image of `size` (width, height)."""
+    """Print each word with its strongest region, in pixels of an image or frame of `size` (width, height)."""
     width, height = size
     for word, weights in zip(result["words"], result["region_weights"], strict=True):
         strongest = max(range(len(weights)), key=lambda region: float(weights[region]))
         left, top, right, bottom = (float(side) for side in result["region_boxes"][strongest])
         place = f"{left * width:.0f},{top * height:.0f} to {right * width:.0f},{bottom * height:.0f}"
-        say(f"  {word:<14} {float(weights[strongest]):4.0%} on region {strongest} at {place} pixels")
+        when = f" at {float(result['region_seconds'][strongest]):.1f} s" if "region_seconds" in result else ""
+        say(f"  {word:<14} {float(weights[strongest]):4.0%} on region {strongest}{when} at {place} pixels")

@@ -1,13 +1,14 @@
-"""`updown index`: images or a region store, and optionally texts -> an index for `updown search`."""
+"""`updown index`: images, clips or a region store, and optionally texts -> an index for `updown search`."""
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.extract import image_rows
+from training.commands.extract_clips import seconds
 from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, model_folder, quiet
 from training.console import positive, say
 
@@ -25,9 +26,10 @@ def add_index(commands: Any) -> None:
         commands,
         "index",
         run_index,
-        summary="make images, and texts, searchable; run again, it continues where it stopped",
+        summary="make images, clips and texts searchable; run again, it continues where it stopped",
         example="updown index photos/ --output index/\n"
         "  updown index photos/ --captions captions.jsonl --output index/     also index texts, to search by image\n"
+        "  updown index clips/ --fps 2 --output index/       frames of videos: a search finds the clip and its second\n"
         "  updown extract photos/ --output regions/ --source MODEL            extract regions once, on several GPUs,\n"
         "  updown index regions/ --images photos/ --model MODEL --output index/   for fast re-ranking",
     )
@@ -35,8 +37,8 @@ def add_index(commands: Any) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="a folder of images, a file, a list or table of paths (as `updown extract` takes them), or one region "
-        "store, made by the model's own region source",
+        help="a folder of images and videos, a file, a list or table of paths of images (as `updown extract` takes "
+        "them), or one region store, made by the model's own region source",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the index to write")
     add_retrieval_model(parser)
@@ -58,6 +60,9 @@ def add_index(commands: Any) -> None:
         "--captions-format", choices=CAPTION_FILES, metavar="NAME", help=f"or of a data set: {', '.join(CAPTION_FILES)}"
     )
     parser.add_argument("--captions-split", metavar="SPLIT", help="for a data set: the captions of this split")
+    parser.add_argument(
+        "--fps", type=seconds, default=1.0, metavar="X", help="of videos: X frames a second (%(default)g)"
+    )
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images per batch (%(default)s)")
     parser.add_argument(
         "--dtype",
@@ -73,33 +78,39 @@ def add_retrieval_model(parser: argparse.ArgumentParser, *, default: str = "the 
 
 
 def run_index(arguments: argparse.Namespace) -> int:
-    """Add the vectors of every image and text to an index."""
+    """Add the vectors of every image, frame and text to an index."""
     store_folder = only_store(arguments.images)
     if arguments.image_folder and not store_folder:
         raise ValueError("--images is the folder of a region store's images: leave it out when indexing images")
     texts = read_texts(arguments.captions, format=arguments.captions_format, split=arguments.captions_split)
-    rows = None if store_folder else image_rows(arguments.images)
 
     from training.regions.store import RegionStore
+    from training.search.clips import clips_by_id, index_clips, split_clips
     from training.search.embedding import Embedder, index_images, index_store, index_texts
 
+    named, videos = ([], []) if store_folder else split_clips(arguments.images)
+    rows, clips = image_rows(named) if named else None, clips_by_id(videos)
     store = RegionStore(store_folder) if store_folder else None
     folder = model_folder(arguments.model, default=TRAINED_RETRIEVAL)
     embedder = Embedder(*load_retrieval_model(folder), batch_size=arguments.batch_size)
-    image_folder, paths = store_paths(store, arguments.image_folder) if store else row_paths(rows)
+    image_folder, paths = store_paths(store, arguments.image_folder) if store else row_paths(rows, clips)
     broken: list[str] = []
     with open_writer(arguments, embedder, store, model=folder, image_folder=image_folder) as writer:
         if store is not None:
             index_store(store, embedder, writer, paths=paths)
-        else:
+        if rows is not None:
             broken = index_images(rows, embedder, writer, paths=paths)
+        if clips:
+            broken += index_clips(clips, embedder, writer, paths=paths, fps=arguments.fps)
         index_texts(texts, embedder, writer)
         counts = {name: len(entries) for name, entries in writer.entries.items()}
+        frames = sum("seconds" in entry for entry in writer.entries["photos"])
     if broken:
-        head = f"{len(broken)} images could not be read and were skipped:"
+        head = f"{len(broken)} {'images or clips' if clips else 'images'} could not be read and were skipped:"
         say(head, *(f"  {line}" for line in broken), file=sys.stderr)
-    say(f"{arguments.output}: {counts['photos']} images and {counts['texts']} texts")
-    return exit_code(len(broken), of=len(rows) if rows is not None else len(store or ()))
+    of_clips = f" ({frames} of them frames of clips)" if frames else ""
+    say(f"{arguments.output}: {counts['photos']} images{of_clips} and {counts['texts']} texts")
+    return exit_code(len(broken), of=len(rows or ()) + len(clips) + len(store or ()))
 
 
 def only_store(arguments: Sequence[str]) -> Path | None:
@@ -150,19 +161,24 @@ def load_retrieval_model(folder: str) -> tuple[Any, Any]:
         return load_whole(kind, folder).float(), AutoProcessor.from_pretrained(folder)
 
 
-def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
-    """The common folder of all images, and id -> path in it, None for images inside a data set.
+def row_paths(rows: Any, clips: Mapping[str, str] | None = None) -> tuple[str | None, dict[str, str | None]]:
+    """The common folder of all images and clips, and id -> path in it, None for images inside a data set.
 
-    Raises `ValueError` for an image at a URL.
+    Raises `ValueError` for an image or clip at a URL, and for one of each with the same id.
     """
     places = {
         image_id: None if (image or {}).get("bytes") else (image or {}).get("path")
-        for batch in rows.iter(batch_size=256)
+        for batch in (rows.iter(batch_size=256) if rows is not None else ())
         for image_id, image in zip(batch["image_id"], batch["image"], strict=True)
     }
+    clips = clips or {}
+    twice = next((clip_id for clip_id in clips if clip_id in places), None)
+    if twice is not None:
+        raise ValueError(f"an image and a clip have the id {twice}: index them one by one")
+    places |= clips
     far = next((place for place in places.values() if place and "://" in place), None)
     if far is not None:
-        raise ValueError(f"an index holds local images, and {far} is a URL: download it first")
+        raise ValueError(f"an index holds local images and clips, and {far} is a URL: download it first")
     full = {image_id: os.path.abspath(place) for image_id, place in places.items() if place}
     if not full:
         return None, {}

@@ -170,12 +170,13 @@ def described(index: "ImageIndex", table: str, found: "Found") -> list[dict[str,
 
 
 def image_facts(index: "ImageIndex", place: int) -> dict[str, Any]:
-    """`path` and `captions` of an image."""
+    """`path` and `captions` of an image, and of a clip's frame its `seconds`."""
     try:
         path: str | None = str(index.image_path(place))
     except ValueError:
         path = None
-    return {"path": path, "captions": index.captions(place)}
+    seconds = index.images.entries[place].get("seconds")
+    return {"path": path, "captions": index.captions(place)} | ({} if seconds is None else {"seconds": seconds})
 
 
 def print_results(query: str, table: str, results: list[dict[str, Any]]) -> None:
@@ -185,6 +186,8 @@ def print_results(query: str, table: str, results: list[dict[str, Any]]) -> None
         match = result.get("match")
         matched = ("  match  -  " if match is None else f"  match {match:4.0%}") if "match" in result else ""
         name = result["text"] if table == "texts" else result["path"] or result["id"]
+        if result.get("path") and "seconds" in result:
+            name += f" at {result['seconds']:g} s"
         say(f"  {result['rank']:>3}  {result['score']:6.3f}{matched}  {name}")
 
 

@@ -22,6 +22,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "object-detection": {"threshold": 0.01},
     "zero-shot-object-detection": {"candidate_labels": ["a red circle", "a dog"], "threshold": 0.01},
     "phrase-grounding": {"text": "a red circle and a dog", "phrases": ["a red circle", "a dog"]},
+    "moment-retrieval": {"sentences": ["a red circle is seen", "a dog runs"]},
     "visual-entailment": {"text": ["a red circle is there", "nothing is there"]},
     "visual-reasoning": {"text": "a red circle is in both"},
     "visual-multiple-choice": {"text": "what is there?", "choices": ["a red circle", "two dogs"]},

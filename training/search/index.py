@@ -24,6 +24,7 @@ from training.data.files import PathLike
 from training.regions.extract import image_of, undecoded
 from training.regions.image_marks import UNKNOWN, changed_images, image_mark
 from training.regions.store import RegionStore
+from training.search.clips import frame_at
 from training.search.embedding import Embedder, VectorSink, embed_images
 from training.search.index_files import EmbeddingTable, check_fingerprint, known_mark, read_index, resolved_place
 from training.search.nearest import FaissSearch, exact_top_k
@@ -205,7 +206,7 @@ class ImageIndex:
         if self.dataset is not None:
             return image_of(self.dataset[self.rows[place]])
         path, entry = self.image_path(place), self.images.entries[place]
-        image = load_image(path)
+        image = load_image(path) if entry.get("seconds") is None else frame_at(path, float(entry["seconds"]))
         if known_mark(entry) not in (UNKNOWN, image_mark({"path": str(path)})):
             raise ValueError(f"{path} is another image than was indexed as {entry['id']!r}: index the images again")
         return image

@@ -298,7 +298,8 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
     assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
-    assert len(moments["outputs"]["AutoModelForVideoClassification"]["pred_spans"]) == 10 and not moments["tasks"]
+    assert len(moments["outputs"]["AutoModelForVideoClassification"]["pred_spans"]) == 10
+    assert [len(spans) for spans in moments["tasks"]["moment-retrieval"]] == [5, 5]
     made = pretraining["outputs"]["AutoModelForPreTraining"]
     assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {*made}
     for outputs in (one["outputs"] for one in expected):

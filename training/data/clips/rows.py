@@ -13,16 +13,11 @@ from typing import Any
 
 import datasets
 
+from processors.clip_loading_updown import VIDEO_SUFFIXES
 from training.data.boxes.rows import LeftOut, dataset_of
 from training.data.files import PathLike, all_texts, leads_out, listed
 from training.data.splits import wanted_splits
 
-VIDEO_SUFFIXES = frozenset(
-    {
-        *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".mpeg", ".gif"),
-        *(".flv", ".wmv", ".ogv", ".ogg", ".mts", ".m2ts"),
-    }
-)
 SLACK_SECONDS = 2.0  # an end may lie so far behind its clip, as rounding has it
 
 _TEXT = datasets.Value("string")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.clips.rows import VIDEO_SUFFIXES, is_number
+from processors.clip_loading_updown import VIDEO_SUFFIXES
+from training.data.clips.rows import is_number
 from training.data.files import IMAGE_SUFFIXES, column, read_lines, read_table
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl"})
