@@ -29,17 +29,18 @@ def write_moments(data: Path) -> None:
 
 
 def write_clip_store(folder: Path, ids: Sequence[str], *, seconds: int) -> None:
-    """Random regions, two every two seconds."""
+    """Random regions, two a frame every two seconds, as `updown extract` of clips has them."""
     steps, draw = torch.arange(0.0, seconds, 2.0), torch.Generator().manual_seed(0)
-    size = (1, REGIONS_A_STEP * len(steps))
+    size = (len(steps), REGIONS_A_STEP)
     with RegionStoreWriter(folder, fingerprint={"made": "clips"}) as writer:
         for name in ids:
             regions = {
                 "region_features": torch.randn(*size, FEATURE_WIDTH, generator=draw),
                 "region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(*size, 4),
-                "region_seconds": steps.repeat_interleave(REGIONS_A_STEP)[None],
+                "region_seconds": steps[:, None].expand(size),
+                "clip_ids": [name] * len(steps),
             }
-            writer.append([name], regions)
+            writer.append([f"{name}#{int(step):06d}" for step in steps], regions)
 
 
 def sentence(number: int) -> str:

@@ -6,6 +6,7 @@ from tests.training import (
     recipe_boxes,
     recipe_captions,
     recipe_choices,
+    recipe_clips,
     recipe_moments,
     recipe_phrases,
     recipe_questions,
@@ -41,6 +42,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_statements.write_statements,
     recipe_choices.write_choices,
     recipe_moments.write_moments,
+    recipe_clips.write_clips,
 )
 
 

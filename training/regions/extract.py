@@ -28,6 +28,7 @@ from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
 from training.regions.clip_frames import check_no_clips, regions_of_images
+from training.regions.clips import ClipStore, open_regions
 from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
@@ -380,7 +381,7 @@ class ImageRegions:
         self.store_folder, self.source, self.soft_labels = regions.store, source, regions.soft_labels
         self.image_processor, self.accelerator = image_processor, accelerator
         self.min_share, self.given_boxes = regions.min_share, regions.given_boxes
-        self.stores: dict[bool, RegionStore] = {}
+        self.stores: dict[bool, RegionStore | ClipStore] = {}
         self.names: dict[bool, dict[str, str]] = {False: {}, True: {}}  # the stores' ids of rows, where they differ
         self.columns = dict.fromkeys(("region_features", "region_boxes"), "")  # what `batch` reads of a store: why
         self.classes: dict[str, tuple[int, Sequence[str] | None]] = {}  # of columns of probabilities: number and names
@@ -436,7 +437,7 @@ class ImageRegions:
             held = {image_id: image_id for image_id in held if image_id in names}
         return rows if len(held) == len(set(ids)) else rows.select([i for i, one in enumerate(ids) if one in held])
 
-    def check_marks(self, rows: Dataset, store: RegionStore, names: Mapping[str, str]) -> None:
+    def check_marks(self, rows: Dataset, store: RegionStore | ClipStore, names: Mapping[str, str]) -> None:
         """Raises `ValueError` if images of the rows are not those that the store's regions were made from."""
         known = store.marks
         mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
@@ -445,16 +446,17 @@ class ImageRegions:
             others, of=len(rows), place=f"the store {store.folder}", cure=f"{OTHER_FOLDER} (regions.store)"
         )
 
-    def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore:
-        """The store (`...-flipped` for mirrored images), after extracting the images of the rows that it lacks."""
+    def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore | ClipStore:
+        """The store (`...-flipped` for mirrored images), after extracting the images of the rows that it lacks; to one
+        of clips nothing is added."""
         folder = Path(self.store_folder + ("-flipped" if flipped else ""))
         found = existing_store(folder)
         ids = rows["image_id"][:]
         names = rows_in_store(rows, found) if found is not None else {}
         self.accelerator.wait_for_everyone()  # every process has read the store before one of them writes
         if self.source is None:
-            return RegionStore(folder)
-        if not self.given_boxes and not names.keys() >= set(ids):
+            return open_regions(folder)
+        if not self.given_boxes and not isinstance(found, ClipStore) and not names.keys() >= set(ids):
             renamed = {image_id for image_id, name in names.items() if name != image_id}
             extract_regions(
                 unique_rows(rows, without=renamed),
@@ -465,7 +467,7 @@ class ImageRegions:
                 soft_labels=self.soft_labels or (found is not None and keeps_soft_labels(found)),
                 accelerator=self.accelerator,
             )
-        store = RegionStore(folder)
+        store = open_regions(folder)
         extractor = RegionExtractor(
             self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
         )
@@ -541,7 +543,7 @@ def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> 
     """
     rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
     for ending in ("", "-flipped") if flips else ("",):
-        store = RegionStore(regions.store + ending)
+        store = open_regions(regions.store + ending)
         names = rows_in_store(rows, store)
         check_missing(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
 
@@ -555,10 +557,10 @@ def unique_rows(rows: Dataset, *, without: Collection[str]) -> Dataset:
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 
-def existing_store(folder: Path) -> RegionStore | None:
+def existing_store(folder: Path) -> RegionStore | ClipStore | None:
     """A store with images in it; None if there is none yet, or a broken one, which its writer reports."""
     try:
-        return RegionStore(folder)
+        return open_regions(folder)
     except ValueError:
         return None
 
@@ -573,7 +575,7 @@ def check_soft_labels(folder: Path, wanted: bool) -> None:
         )
 
 
-def keeps_soft_labels(store: RegionStore) -> bool:
+def keeps_soft_labels(store: RegionStore | ClipStore) -> bool:
     """Whether a store has soft labels."""
     return bool(set(SOFT_LABELS) & set(store.column_names))
 

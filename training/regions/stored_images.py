@@ -131,7 +131,7 @@ def check_missing(
     if len(missing) == len(ids):
         raise ValueError(
             f"none of the {len(ids)} images is in the region store{_place(store)}: the ids of the data are {listed}, "
-            f"those of the store {', '.join(map(repr, store.image_ids[:3]))}; {TABLE}"
+            f"those of the store {', '.join(map(repr, store.image_ids[:3]))}; {getattr(store, 'cure', TABLE)}"
         )
     fault = f"{len(missing)} of the {len(ids)} images have no regions in the store{_place(store)}, such as {listed}"
     if len(ids) - len(missing) < min_share * len(ids):

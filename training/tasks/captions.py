@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
+from training.data.clips.task_rows import CAPTIONS as CLIP_CAPTIONS
 from training.data.clips.travelling_rows import read_travelling_captions
 from training.data.mirroring import tell_sides
 from training.metrics.captioning.chair_words import objects_named
@@ -29,8 +30,9 @@ FORMATS: dict[str, Callable[..., Dataset]] = {
     "scenes": scenes_dataset,
     "moving_scenes": moving_scenes_dataset,
     "travelling": read_travelling_captions,
+    **CLIP_CAPTIONS,
 }
-BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
+BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions", "clips")
 
 
 class CaptionedTask(TopDownTask):

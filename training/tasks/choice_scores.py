@@ -1,7 +1,7 @@
 """Figures of chosen candidates: items and the scores of their candidates -> metrics of the split, and of each item.
 
-Questions with rationales are scored as VCR is, rounds of dialogues as VisDial is; all kinds by the share of items whose
-best candidate is right.
+Questions with rationales are scored as VCR is, rounds of dialogues as VisDial is, questions of NExT-QA's types as that
+is; all kinds by the share of items whose best candidate is right.
 """
 
 import math
@@ -14,6 +14,7 @@ import numpy as np
 from training.data.choices.rows import HIDDEN
 from training.metrics.item_scores import ItemScores, item_scores
 from training.metrics.reasoning import vcr, visdial, visdial_ndcg
+from training.metrics.video.answers import NEXTQA_GROUPS, NEXTQA_TYPES, nextqa_mc
 
 METRICS = {
     "choice_accuracy": "accuracy of the best candidate",
@@ -26,6 +27,9 @@ METRICS = {
     "answer_r10": "right answer among the first 10, R@10",
     "mean_rank": "mean rank of the right answer",
     "ndcg": "NDCG",
+    "acc_c": "accuracy of causal questions",
+    "acc_t": "accuracy of temporal questions",
+    "acc_d": "accuracy of descriptive questions",
 }
 VCR_FIGURES = ("q_to_a", "qa_to_r", "q_to_ar")
 Rows = Sequence[Mapping[str, Any]]
@@ -35,7 +39,8 @@ Scores = Sequence[Sequence[float]]
 def split_figures(rows: Rows, scores: Scores) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """The figures of the items whose label is known, 0..1 and x100, and the accuracy of each kind of item.
 
-    rows: `group`, `kind`, `label` and `relevance` of each item. Both are empty where all labels are hidden.
+    rows: `group`, `kind`, `label`, `relevance` and, where the data set has types, `question_type` of each item, whose
+    accuracy is given too. Both are empty where all labels are hidden.
     """
     known = known_items(rows)
     if not known:
@@ -53,6 +58,7 @@ def split_figures(rows: Rows, scores: Scores) -> tuple[dict[str, float], dict[st
     rated = rated_rounds(rows, known)
     if rated:
         figures["ndcg"] = ndcg_figures(rows, scores, rated)["ndcg"]
+    figures |= next_qa_figures(rows, hits)
     figures |= {f"{name}_x100": 100 * value for name, value in figures.items()}
     if rounds:
         figures["mean_rank"] = dialogue["mean_rank"]
@@ -61,7 +67,27 @@ def split_figures(rows: Rows, scores: Scores) -> tuple[dict[str, float], dict[st
     for kind in kinds:
         own = [hits[place] for place in known if rows[place]["kind"] == kind]
         domains[kind] = {"choice_accuracy_x100": 100 * float(np.mean(own)), "items": len(own)}
-    return figures, domains if len(kinds) > 1 else {}
+    return figures, {**(domains if len(kinds) > 1 else {}), **type_figures(rows, hits)}
+
+
+def type_figures(rows: Rows, hits: Mapping[int, float]) -> dict[str, dict[str, float]]:
+    """The accuracy of each type of question; hits: whether each item whose label is known is right, by its place."""
+    types = {place: rows[place].get("question_type") for place in hits}
+    found = {}
+    for name in sorted({kind for kind in types.values() if kind}):
+        own = [hit for place, hit in hits.items() if types[place] == name]
+        found[f"questions: {name}"] = {"choice_accuracy_x100": 100 * float(np.mean(own)), "items": len(own)}
+    return found
+
+
+def next_qa_figures(rows: Rows, hits: Mapping[int, float]) -> dict[str, float]:
+    """As `nextqa_mc` has them of causal, temporal and descriptive questions; nothing where other types are there."""
+    types = {place: rows[place].get("question_type") for place in hits}
+    if not types.keys() or any(kind not in NEXTQA_TYPES for kind in types.values()):
+        return {}
+    asked = [{"video": "", "qid": place, "type": kind, "answer": 1} for place, kind in types.items()]
+    found = nextqa_mc(asked, {f"_{place}": int(hit) for place, hit in hits.items()})
+    return {name: found[name] for name in NEXTQA_GROUPS.values() if name in found}
 
 
 def item_figures(rows: Rows, scores: Scores) -> ItemScores:
@@ -92,14 +118,14 @@ def known_items(rows: Rows) -> list[int]:
 
 
 def question_places(rows: Rows, known: Sequence[int]) -> dict[str, dict[str, int]]:
-    """Of each question with known labels, where its answers and its rationales stand.
+    """Of each question of VCR with known labels, where its answers and its rationales stand.
 
     Raises `ValueError` where one of both is lacking, or stands twice.
     """
     found: dict[str, dict[str, int]] = {}
     for place in known:
         kind, group = rows[place]["kind"], rows[place]["group"]
-        if kind in ("answer", "rationale"):
+        if kind in ("answer", "rationale") and not rows[place].get("question_type"):  # VCR's, which has no types
             own = found.setdefault(group, {})
             if kind in own:
                 raise ValueError(f"the question {group!r} has two items of its {kind}s: their ids do not match")

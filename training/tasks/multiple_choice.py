@@ -38,6 +38,7 @@ from modeling_updown.outputs_updown import check_finite
 from training.data.choices.formats import CHOICE_FORMATS, load_choices
 from training.data.choices.rows import HIDDEN, ChoiceData
 from training.data.choices.submission import check_submitted, write_submission
+from training.data.clips.task_rows import CHOICES as CLIP_CHOICES
 from training.data.files import listed
 from training.scenes.choices import read_scene_choices
 from training.tasks.build import load_by_split
@@ -52,8 +53,9 @@ from training.tasks.vqa import question_groups
 FORMATS: dict[str, Callable[..., ChoiceData]] = {
     **CHOICE_FORMATS,
     "scenes": read_scene_choices,
+    **CLIP_CHOICES,
 }
-BY_SPLIT = ("annotations", "images", "metadata", "relevance", "num_scenes")
+BY_SPLIT = ("annotations", "images", "metadata", "relevance", "num_scenes", "clips")
 SUBMITTED = ("vcr", "visdial")
 FIELDS = ("attention", "loss", "hidden_size", "activation", "dropout")  # of the config, after `choice_`
 
@@ -292,7 +294,9 @@ class MultipleChoiceTask(FusionTask):
         choices = self.evaluation_choices(split, max_images=max_images)
         found = sorted(gather_object(self.chosen(model, choices)))
         scores = [own for _, own in found]
-        rows = choices.rows.select_columns(["item_id", "group", "kind", "image_id", "label", "relevance"]).to_list()
+        rows = choices.rows.select_columns(
+            ["item_id", "group", "kind", "image_id", "label", "relevance", "question_type"]
+        ).to_list()
         metrics, domains = split_figures(rows, scores)
         return Scored(metrics, predictions_of(rows, scores), domains, item_figures(rows, scores))
 

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from transformers import AutoConfig
 
+from training.data.clips.task_rows import QUESTIONS as CLIP_QUESTIONS
 from training.data.clips.travelling_rows import read_travelling_questions
 from training.data.mirroring import tell_sides
 from training.data.questions.answer_vocabulary import AnswerVocabulary, build_answers, read_answers
@@ -33,8 +34,10 @@ FORMATS: dict[str, Callable[..., Dataset]] = {
     "scenes": read_scene_questions,
     "moving_scenes": read_moving_questions,
     "travelling": read_travelling_questions,
+    **CLIP_QUESTIONS,
 }
-BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
+OF_CLIPS = ("answers", "reference_answers", "clips")
+BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes", *OF_CLIPS)
 
 
 @dataclass
@@ -52,16 +55,26 @@ class Questions:
 def question_rows(data: Mapping[str, Any], *, split: str, images: bool = True) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split.
 
-    The splits of `train+val` may lie in different files. Without `images` their folder need not be there.
+    The splits of `train+val` may lie in different files. Without `images` their folder, or that of clips, need not be
+    there.
     """
     if not images:
-        data = {**data, **({"images": None} if "images" in data else {})}
+        data = without_folders(data)
         if "parts" in data:
-            data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
+            data["parts"] = [without_folders(part) for part in data["parts"]]
     apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
     words = split.split("+") if apart else [split]
     load = partial(load_vqa, formats=FORMATS)
     return concatenate_datasets([load_by_split(load, data, split=word, names=BY_SPLIT) for word in words])
+
+
+def without_folders(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a data set without the folder of its images or clips.
+
+    >>> without_folders({"format": "vqa_v2", "images": "coco/"})
+    {'format': 'vqa_v2', 'images': None}
+    """
+    return {name: None if name in ("images", "clips") else value for name, value in data.items()}
 
 
 def mentions_sides(questions: Questions) -> np.ndarray:

@@ -21,8 +21,10 @@ from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownProcessor
 from modeling_updown.momentum_updown import REGION_INPUTS, MomentumQueue
+from training.data.clips.task_rows import CAPTIONS as CLIP_CAPTIONS
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
+from training.metrics.video.retrieval import video_retrieval
 from training.recipe_sections import Recipe
 from training.tasks.captions import FORMATS, CaptionedTask
 from training.tasks.card_facts import objective_facts, text_facts
@@ -37,6 +39,11 @@ RANKING_NAMES = {
     "median_rank": "median rank",
     "mean_rank": "mean rank",
 }
+CLIP_DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
+CLIP_RANKING_NAMES = {name: shown for name, shown in RANKING_NAMES.items() if name != "map"}
+CLIP_RANKING_KEYS = (
+    *(name for key in CLIP_RANKING_NAMES for name in ((key,) if key.endswith("_rank") else (key, f"{key}_x100"))),
+)
 BEFORE = "itc_"  # stands before a metric's name where the match score has not put the best in order yet
 
 
@@ -219,7 +226,16 @@ class RetrievalTask(FusionTask, CaptionedTask):
             found = fold_scores(texts_of_image, owners, num_folds=folds, text_to_image=images_of_text)
         else:
             found = retrieval_scores(texts_of_image, owners, text_to_image=images_of_text)
-        return {name: value for name, value in found.items() if isinstance(value, float)}, found.get("per_item", {})
+        figures = {name: value for name, value in found.items() if isinstance(value, float)}
+        if self.recipe.data["format"] in CLIP_CAPTIONS and not folds:
+            figures |= self.clip_scores(texts_of_image if images_of_text is None else images_of_text.T, owners)
+        return figures, found.get("per_item", {})
+
+    def clip_scores(self, similarity: np.ndarray, owners: np.ndarray) -> dict[str, float]:
+        """`video_retrieval` of (P, N): the same in the field's terms, with its rule for equal scores."""
+        counts = np.bincount(owners, minlength=len(similarity))
+        found = video_retrieval(similarity.T, queries_per_video=counts.tolist())
+        return {f"{way}_{key}": found[f"{way}_{key}"] for way in CLIP_DIRECTIONS for key in CLIP_RANKING_KEYS}
 
     def embed(self, model: Any, rows: Dataset, captions: list[list[str]]) -> Embedded:
         """Images and captions of a split, each process its share, together."""
@@ -246,12 +262,17 @@ def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
 RANKINGS = {
     f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()
 }
+CLIP_RANKINGS = {
+    f"{way}_{key}": f"{shown}, {name}, of clips"
+    for way, shown in CLIP_DIRECTIONS.items()
+    for key, name in CLIP_RANKING_NAMES.items()
+}
 COMMON_READS = (*LOOP_READS, *FUSION_READS, "train.captions_per_image")
 CONTRAST_READS = (
     *("train.momentum_queue", "train.momentum_decay"),
     *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
 )
-NAMES = {**RANKINGS, "rsum": "sum of the six recalls"}
+NAMES = {**RANKINGS, "rsum": "sum of the six recalls", **CLIP_RANKINGS}
 SPEC = TaskSpec(
     name="retrieval",
     task=RetrievalTask,

@@ -14,12 +14,23 @@ from transformers import PreTrainedConfig
 import modeling_updown
 from modeling_updown import UpDownProcessor
 from modeling_updown.modeling_captioning import IMAGE_INPUTS
+from training.data.clips.task_rows import CAPTIONS, CHOICES, QUESTIONS
 from training.recipe_sections import Recipe
 from training.regions.extract import ImageRegions, ask_store
 from training.saved_models import check_kind, load_whole, load_with_processor
 from training.tasks.build import build_image_processor, change_region_source, override_config, owns_region_source
 from training.tasks.spec import Scored
 from training.text.word_vectors import start_tags_from_vectors
+
+
+def check_clips(recipe: Recipe) -> None:
+    """`ValueError` for clips that are not read from a store."""
+    format = recipe.data.get("format")
+    if format in {*CAPTIONS, *QUESTIONS, *CHOICES} and not recipe.regions.store:
+        raise ValueError(
+            f"data.format is {format!r}, whose clips are read from a store: extract them with `updown extract CLIPS "
+            "--fps 2 --output FOLDER`, and name that folder in regions.store"
+        )
 
 
 class TopDownTask:
@@ -31,6 +42,7 @@ class TopDownTask:
     images: ImageRegions
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        check_clips(recipe)
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_images) -> what was prepared of it

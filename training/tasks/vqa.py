@@ -36,6 +36,8 @@ from training.data.questions.answers import learned_answers
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
 from training.metrics.vqa.scores import (
+    ERRORS,
+    METRICS,
     item_accuracies,
     question_items,
     question_scores,
@@ -66,8 +68,6 @@ from training.tasks.vqa_recipe import VqaRecipe, check_recipe
 from training.tasks.vqa_submission import submission_kind, submitted
 from training.tasks.written_answers import WRITTEN_READS, WrittenAnswersTask
 from training.text.word_vectors import start_from_vectors
-
-POPE_TITLES = {"precision": "precision", "recall": "recall", "f1": "F1", "yes_share": "share"}
 
 
 class VqaTask(TopDownTask):
@@ -476,7 +476,7 @@ def answer_figures(
     metrics: dict[str, float], domains: dict[str, dict[str, float]], not_computed: dict[str, str]
 ) -> dict[str, Any]:
     """What an evaluation says of answers: the hundredfold metrics, also by kind of question, and what is not there."""
-    shown = {name: value for name, value in metrics.items() if name.endswith("_x100")}
+    shown = {name: value for name, value in metrics.items() if name.endswith("_x100") or name in ERRORS}
     return {"metrics": shown, "domains": domains, "not_computed": not_computed}
 
 
@@ -583,17 +583,7 @@ SPEC = TaskSpec(
     card_facts=card_facts,
     objectives=("binary_cross_entropy",),
     objectives_with={"UpDownPrefixLMForVisualQuestionAnswering": ("cross_entropy",)},
-    metrics={
-        "accuracy": "accuracy",
-        "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
-        "binary": "accuracy of yes-or-no and either-or questions",
-        "open": "accuracy of open questions",
-        "consistency": "consistency",
-        "multiple_choice": "accuracy of multiple choice",
-        **{name: f"{title} of yes" for name, title in POPE_TITLES.items()},
-        "wups_0": "WUPS@0.0",
-        "wups_0.9": "WUPS@0.9",
-    },
+    metrics=METRICS,
     best_by=("accuracy", "multiple_choice"),
     score_file=score_answers,
     submits=True,

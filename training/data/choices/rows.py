@@ -31,6 +31,7 @@ CHOICE_FEATURES = datasets.Features(
         "relevance": datasets.List(datasets.Value("float32")),
         "boxes": datasets.List(BOX),
         "names": datasets.List(datasets.Value("string")),
+        "question_type": datasets.Value("string"),
         "split": datasets.Value("string"),
     }
 )
@@ -63,7 +64,8 @@ class ChoiceItem:
     group: what belongs together: the answers and rationales of a question, the rounds of a dialogue. kind: see `KINDS`.
     context: texts in their order, of a dialogue its caption, then questions and answers in turn, the last a question.
     label: the right candidate, `HIDDEN` where nobody says. relevance: how right each candidate is, 0..1, () where
-    nobody says. boxes: xyxy in 0..1 of the image's objects, names: theirs.
+    nobody says. boxes: xyxy in 0..1 of the image's objects, names: theirs. question_type: as the data set calls it, ""
+    where it has none.
     """
 
     item_id: str
@@ -77,6 +79,7 @@ class ChoiceItem:
     boxes: Sequence[Sequence[float]] = ()
     names: Sequence[str] = ()
     image_bytes: bytes | None = field(default=None, repr=False)
+    question_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def _rows(items: Iterable[ChoiceItem], numbers: dict[ChoiceText, int], source: P
             "relevance": list(item.relevance),
             "boxes": [list(box) for box in item.boxes],
             "names": list(item.names),
+            "question_type": item.question_type,
             "split": item.image.split,
         }
 

@@ -2,7 +2,8 @@
 
     annotation files + folder of clips --load_clips--> rows of `rows.py`
 
-Moments are read by `training/tasks/moments.py`; no task reads captions and questions of clips yet.
+Moments are read by `training/tasks/moments.py`; captions and questions by the tasks on images, whose rows
+`task_rows.py` makes of them.
 """
 
 from collections.abc import Callable, Mapping

@@ -15,3 +15,4 @@ ACTIVITYNET_TYPES = (  # ActivityNet-QA's, by number
     "number",
     "other",
 )
+EXACT_TYPES = ("DC", "DB")  # NExT-OE's counts and questions of yes or no, which are scored by exact match

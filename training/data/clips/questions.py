@@ -191,7 +191,7 @@ def read_msrvtt_qa(
         clips: the folder of the videos.
         prefix: what stands before the number of a video in its file's name: `video` (MSRVTT-QA) or `vid` (MSVD-QA).
         video_map: MSVD-QA's `youtube_mapping.txt`, a line `-4wsuPCjDBc_5_15 vid1` a video, whose first words are then
-            the names of clips.
+            the ids of clips, as in MSVD's captions.
         split, file_split: as for `read_tgif_qa`.
 
     Returns:
@@ -212,7 +212,7 @@ def read_msrvtt_qa(
         question = record.get("question")
         row = {
             "question_id": id_text(number),
-            "clip_id": own,
+            "clip_id": named.get(own, own),
             "names": (named[own], own) if own in named else (own,),
             "question": question,
             "answers": [answer],

@@ -1,7 +1,8 @@
 """Answers -> the figures of their data set: which of `training/metrics/vqa/accuracy.py` a split is scored with.
 
 VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's, Visual7W's, POPE's and LXMERT's own; DAQUAR's
-exact match and WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
+exact match and WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it. Questions about
+clips: ActivityNet-QA's own, WUPS of NExT-OE, the squared error of TGIF-QA's counts.
 """
 
 import math
@@ -14,11 +15,13 @@ import numpy as np
 from datasets import Dataset
 
 from processors.answer_text_updown import normalize_answer, soft_score
+from training.data.clips.question_types import ACTIVITYNET_TYPES, EXACT_TYPES
 from training.data.files import read_json
 from training.data.questions.answers import learned_answers
 from training.data.questions.pope import asked_object
 from training.data.questions.rows import vqa_split, vqa_splits
 from training.metrics.item_scores import ItemScores, item_scores
+from training.metrics.video.answers import activitynet_qa, tgif_count
 from training.metrics.vqa import (
     aokvqa,
     aokvqa_questions,
@@ -34,6 +37,24 @@ from training.metrics.vqa.wups import wups
 ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
 OF_THREE = "agree_of_three"
 POPE_FORMATS = ("pope", "pope_questions")
+METRICS = {
+    "accuracy": "accuracy",
+    "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
+    "binary": "accuracy of yes-or-no and either-or questions",
+    "open": "accuracy of open questions",
+    "consistency": "consistency",
+    "multiple_choice": "accuracy of multiple choice",
+    "precision": "precision of yes",
+    "recall": "recall of yes",
+    "f1": "F1 of yes",
+    "yes_share": "share of yes",
+    "wups_0": "WUPS@0.0",
+    "wups_0.9": "WUPS@0.9",
+    "free": "accuracy of ActivityNet-QA's free questions",
+    "free_official": "the same by the official script's divisor",
+    "mse": "mean squared error of counts",
+}
+ERRORS = ("mse",)  # figures that are no shares: lower is better, and nothing is times 100
 
 
 def scored_format(data: Mapping[str, Any], split: str) -> str:
@@ -59,7 +80,7 @@ def question_scores(
             accuracy where ten people answered each question.
 
     Returns:
-        metrics: 0..1, and with `_x100` in the name 0..100; empty where all answers are hidden.
+        metrics: 0..1, and with `_x100` in the name 0..100, and `ERRORS`; empty where all answers are hidden.
         domains: kind of question -> its `accuracy_x100`.
         not_computed: metric -> why it is not there.
     """
@@ -75,7 +96,8 @@ def question_scores(
         metrics[f"accuracy_{OF_THREE}"] = vqa_accuracy(answers, rows["answers"][:], variant=OF_THREE)["accuracy"]
     metrics |= choice_accuracy(choices, rows)
     metrics.setdefault("accuracy", metrics.get("multiple_choice", math.nan))
-    return {**metrics, **{f"{name}_x100": 100 * value for name, value in metrics.items()}}, domains, not_computed
+    shares = {f"{name}_x100": 100 * value for name, value in metrics.items() if name not in ERRORS}
+    return {**metrics, **shares}, domains, not_computed
 
 
 Figures = tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]
@@ -199,6 +221,69 @@ def score_pope(answers: list[str], true: list[str], rows: Dataset) -> Figures:
     return told, domains, dict.fromkeys(lacking, "divides by zero: no answer, or no label, is yes")
 
 
+def score_activitynet_qa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """ActivityNet-QA's own evaluation (Yu et al. 2019), of all questions and of each type."""
+    ids, kinds = rows["question_id"][:], rows["question_type"][:]
+    said = [{"question_id": name, "answer": answer} for name, answer in zip(ids, answers, strict=True)]
+    truth = [
+        {"question_id": name, "answer": answer, "type": ACTIVITYNET_TYPES.index(kind)}
+        for name, answer, kind in zip(ids, true, kinds, strict=True)
+    ]
+    found = activitynet_qa(said, truth)
+    metrics = {name: found[name] for name in ("accuracy", "free", "free_official") if not math.isnan(found[name])}
+    domains = {
+        f"questions: {kind}": {"accuracy_x100": found[f"{kind}_x100"], "questions": number}
+        for kind, (_, number) in found["counts"].items()
+    }
+    return metrics, domains, {}
+
+
+def score_next_oe(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """Exact match, and WUPS at 0.9 and 0 (Xiao et al. 2021) where WordNet is there: of each question the best of its
+    reference answers, of counts and yes-or-no questions whether one is met.
+
+    The official script reads words as pywsd lemmatises them, and none of its list of stop words; neither is done here,
+    so its figures differ.
+    """
+    metrics, domains, not_computed = score_accuracy(answers, true, rows)
+    try:
+        for threshold in (0.9, 0.0):
+            per_item = best_wups(answers, rows, threshold)
+            metrics[f"wups_{threshold:g}"] = float(np.mean(per_item))
+    except (ImportError, OSError) as error:
+        return metrics, domains, not_computed | {"wups": str(error)}
+    kinds = rows["question_type"][:]
+    for kind in dict.fromkeys(filter(None, kinds)):
+        own = [value for value, name in zip(per_item, kinds, strict=True) if name == kind]
+        domains.setdefault(f"questions: {kind}", {})["wups_0_x100"] = 100 * float(np.mean(own))
+    return metrics, domains, not_computed
+
+
+def best_wups(answers: Sequence[str], rows: Dataset, threshold: float) -> list[float]:
+    """The best WUPS of each answer to its question's reference answers; see `score_next_oe`."""
+    references = [people or [answer] for people, answer in zip(rows["answers"], rows["answer"], strict=True)]
+    pairs = [(answer, one) for answer, own in zip(answers, references, strict=True) for one in own]
+    scores = iter(wups(pairs, threshold, form="next_oe")["per_item"])
+    best = [max(next(scores) for _ in own) for own in references]
+    return [
+        float(answer in own) if kind in EXACT_TYPES else value
+        for answer, own, kind, value in zip(answers, references, rows["question_type"], best, strict=True)
+    ]
+
+
+def score_tgif_qa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """Exact match, and of counts the mean squared error (Jang et al. 2017), where every answer is a number."""
+    metrics, domains, not_computed = score_accuracy(answers, true, rows)
+    if set(rows["question_type"]) != {"count"}:
+        return metrics, domains, not_computed
+    strange = [answer for answer in answers if not answer.strip().isdecimal()]
+    if strange:
+        told = f"{len(strange)} of {len(answers)} answers are no whole number, such as {strange[0]!r}"
+        return metrics, domains, not_computed | {"mse": told}
+    error = tgif_count([int(answer) for answer in answers], [int(answer) for answer in true])["mse"]
+    return metrics | {"mse": error}, domains, not_computed
+
+
 def _pope_figures(answers: list[str], true: list[str]) -> dict[str, float]:
     found = pope(answers, true)
     return {name: found[name] for name in ("accuracy", "precision", "recall", "f1", "yes_share")}
@@ -211,6 +296,9 @@ SCORERS = {
     "visual7w": score_visual7w,
     "daquar": score_daquar,
     "lxmert_vqa": score_lxmert_vqa,
+    "activitynet_qa": score_activitynet_qa,
+    "next_oe": score_next_oe,
+    "tgif_qa": score_tgif_qa,
 }
 
 

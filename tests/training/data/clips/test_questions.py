@@ -180,7 +180,7 @@ def test_msrvtt_qa_and_msvd_qa_in_the_documented_layout(tmp_path: Path) -> None:
     assert row["clip"] == str(tmp_path / "video1.mp4") and row["clip_id"] == "video1"
     names = written(tmp_path / "youtube_mapping.txt", "-4wsuPCjDBc_5_15 vid1\n")
     (row,) = read_msrvtt_qa(path, prefix="vid", video_map=names, clips=tmp_path)
-    assert row["clip"] == str(tmp_path / "-4wsuPCjDBc_5_15.avi") and row["clip_id"] == "vid1"
+    assert row["clip"] == str(tmp_path / "-4wsuPCjDBc_5_15.avi") and row["clip_id"] == "-4wsuPCjDBc_5_15"
     other = written(tmp_path / "other.txt", "x vid2\n")
     with pytest.raises(ValueError, match="other.txt does not name the video 'vid1', of which"):
         read_msrvtt_qa(path, prefix="vid", video_map=other)
