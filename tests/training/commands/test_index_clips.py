@@ -56,7 +56,7 @@ def test_a_hit_names_the_clip_and_its_second(media: Path, tmp_path: Path, capsys
     shown = capsys.readouterr().out.splitlines()
     found = {line.split("  ")[-1] for line in shown[1:5]}
     assert found == {
-        f"{media / name}.mp4 at {at} s" for name, at in zip(["early"] * 2 + ["late"] * 2, (0, 0.5, 3, 3.5))
+        f"{media / name}.mp4 at {at} s" for name, at in zip(["early"] * 2 + ["late"] * 2, (0, 0.5, 3, 3.5), strict=True)
     }
     assert shown[7].endswith(str(media / "blue.png"))
     assert Image.open(tmp_path / "sheet_1.png").width > 1000
