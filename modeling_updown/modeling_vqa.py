@@ -266,12 +266,12 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if regions.region_seconds is None:
             return counter(scores, boxes, real)
         numbers = rows.of_images(frame_numbers(regions.region_seconds, regions.region_mask))  # (N, R)
-        counts, num_frames = 0, 0
+        counts = num_frames = scores.new_zeros(len(scores), 1)
         for frame in range(int(numbers.max()) + 1):
             here = numbers == frame
             seen = here.any(dim=1, keepdim=True)  # (N, 1)
             counts = counts + counter(scores, boxes, here).masked_fill(~seen, 0)
-            num_frames = num_frames + seen.long()
+            num_frames = num_frames + seen
         return counts / num_frames
 
     def region_values(self, regions: Regions) -> torch.Tensor:

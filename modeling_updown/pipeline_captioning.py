@@ -232,7 +232,7 @@ class UpDownImageToTextPipeline(Pipeline):
                 "region_boxes": regions.region_boxes,
                 "region_mask": regions.region_mask,
             }
-            if "pixel_values_videos" in pixels:
+            if "pixel_values_videos" in pixels and regions.region_seconds is not None:
                 captions["region_seconds"] = regions.region_seconds
         return captions
 

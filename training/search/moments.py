@@ -52,7 +52,7 @@ def best_spans(scores: np.ndarray, seconds: np.ndarray, *, end: float, most: int
     excess = scores.astype(np.float64) - np.average(scores, weights=lengths)
     excess[np.abs(excess) < SAME_SCORE] = 0.0
     gains = excess * lengths
-    found = []
+    found: list[dict[str, float]] = []
     while len(found) < most:
         run = best_run(gains)
         if run is None:
