@@ -375,7 +375,7 @@ class TestLife:
         model, given = grounder(grounding_none=True), batch()
         model.save_pretrained(tmp_path)
         loaded = UpDownFusionForGrounding.from_pretrained(tmp_path)
-        torch.testing.assert_close(loaded(**given).none_scores, model(**given).none_scores, rtol=0, atol=0)
+        torch.testing.assert_close(loaded(**given).none_scores, model(**given).none_scores, rtol=0, atol=1e-6)
 
     @torch.no_grad()
     def test_starts_from_pretraining(self, tmp_path):
@@ -384,7 +384,7 @@ class TestLife:
         model, given = UpDownFusionForGrounding.from_pretrained(tmp_path), batch()
         del given["phrase_spans"]
         states = [one.fusion(**given).pooler_output for one in (model, pretrained)]
-        torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+        torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-6)
 
     @torch.no_grad()
     def test_pixels_equal_their_regions(self, folder):
