@@ -1,5 +1,5 @@
-"""What shipped recipes read of clips with captions, questions and choices, tiny, at the paths that they name, and a store
-of the clips of each, whose files have endings that the annotations leave out."""
+"""What shipped recipes read of clips with captions, questions and choices, tiny, at the paths that they name, and a
+store of the clips of each, whose files have endings that the annotations leave out."""
 
 import csv
 from collections.abc import Callable, Iterable, Sequence

@@ -228,14 +228,8 @@ class RetrievalTask(FusionTask, CaptionedTask):
             found = retrieval_scores(texts_of_image, owners, text_to_image=images_of_text)
         figures = {name: value for name, value in found.items() if isinstance(value, float)}
         if self.recipe.data["format"] in CLIP_CAPTIONS and not folds:
-            figures |= self.clip_scores(texts_of_image if images_of_text is None else images_of_text.T, owners)
+            figures |= clip_scores(texts_of_image, owners, images_of_text=images_of_text)
         return figures, found.get("per_item", {})
-
-    def clip_scores(self, similarity: np.ndarray, owners: np.ndarray) -> dict[str, float]:
-        """`video_retrieval` of (P, N): the same in the field's terms, with its rule for equal scores."""
-        counts = np.bincount(owners, minlength=len(similarity))
-        found = video_retrieval(similarity.T, queries_per_video=counts.tolist())
-        return {f"{way}_{key}": found[f"{way}_{key}"] for way in CLIP_DIRECTIONS for key in CLIP_RANKING_KEYS}
 
     def embed(self, model: Any, rows: Dataset, captions: list[list[str]]) -> Embedded:
         """Images and captions of a split, each process its share, together."""
@@ -252,6 +246,20 @@ class RetrievalTask(FusionTask, CaptionedTask):
     def text_features(self, model: Any, texts: Sequence[str], indices: np.ndarray) -> torch.Tensor:
         """Embeddings (n, E) of captions by number."""
         return model.get_text_features(**self.on_device(self.tokenize([texts[i] for i in indices])))
+
+
+def clip_scores(
+    texts_of_clip: np.ndarray, owners: np.ndarray, *, images_of_text: np.ndarray | None = None
+) -> dict[str, float]:
+    """`video_retrieval` of (P, N), and of (N, P) where that ranks clips otherwise: recalls and ranks in the field's
+    terms, with its rules for equal scores. owners: the row of each text's clip (N,), rising."""
+    counts = np.bincount(owners, minlength=len(texts_of_clip)).tolist()
+    by_text = texts_of_clip.T if images_of_text is None else images_of_text
+    found = {
+        "t2v": video_retrieval(by_text, queries_per_video=counts),
+        "v2t": video_retrieval(texts_of_clip.T, queries_per_video=counts),
+    }
+    return {f"{way}_{key}": found[way][f"{way}_{key}"] for way in CLIP_DIRECTIONS for key in CLIP_RANKING_KEYS}
 
 
 def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from training.metrics.video.answers import nextqa_mc
 from training.tasks.choice_scores import item_figures, split_figures
 
 
@@ -48,3 +49,25 @@ def test_hidden_labels_have_no_figures_and_ids_must_match() -> None:
         split_figures(QUESTIONS[:1], SCORES[:1])
     with pytest.raises(ValueError, match="the question 'a' has two items of its answers"):
         split_figures([QUESTIONS[0], QUESTIONS[0]], SCORES[:2])
+
+
+def test_questions_with_types_are_scored_by_type_and_not_as_vcr() -> None:
+    types = ["CW", "CH", "TP", "TN", "DL"]
+    rows = [row(str(i), "answer", 1, question_type=kind) for i, kind in enumerate(types)]
+    scores = [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]
+    figures, domains = split_figures(rows, scores)
+    assert (figures["acc_c"], figures["acc_t_x100"], figures["acc_d"]) == (0.5, 100.0, 0.0)
+    assert figures["choice_accuracy"] == 0.6 and "q_to_a" not in figures
+    assert domains["questions: CW"] == {"choice_accuracy_x100": 100.0, "items": 1} and len(domains) == 5
+    official = nextqa_mc(
+        [{"video": row["group"], "qid": 0, "type": row["question_type"], "answer": row["label"]} for row in rows],
+        {f"{row['group']}_0": int(own[1] > own[0]) for row, own in zip(rows, scores, strict=True)},
+    )
+    assert {name: figures[name] for name in ("acc_c", "acc_t", "acc_d")} == {
+        name: official[name] for name in ("acc_c", "acc_t", "acc_d")
+    }
+    assert item_figures(rows, scores).keys() == {"choice_accuracy"}
+    others = [own | {"question_type": "transition"} for own in rows]
+    figures, domains = split_figures(others, scores)
+    assert "acc_c" not in figures and domains == {"questions: transition": {"choice_accuracy_x100": 60.0, "items": 5}}
+    assert split_figures([own | {"label": -1} for own in rows], scores) == ({}, {})

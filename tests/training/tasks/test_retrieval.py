@@ -11,9 +11,11 @@ import torch
 
 from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
 from training.evaluate import evaluate_folder
+from training.recipe import build_recipe
 from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.tasks import build_task
 from training.tasks.reranking import best_places, reranked
+from training.tasks.retrieval import clip_scores
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +234,26 @@ def test_mistakes_are_named_with_their_cure(changes: dict[str, Any], cure: str, 
 
 def test_best_places_are_stable_on_ties() -> None:
     assert best_places(np.array([[0.5, 0.9, 0.5, 0.1]]), 3).tolist() == [[1, 0, 2]]
+
+
+def test_clips_are_scored_in_the_terms_of_their_field() -> None:
+    """Ranks by hand; of equal scores the right clip is first for a text, and a clip's text gets the mean place."""
+    owners = np.array([0, 0, 1, 2])
+    texts_of_clip = np.array([[0.9, 0.2, 0.1, 0.0], [0.5, 0.4, 0.3, 0.3], [0.1, 0.4, 0.6, 0.3]])
+    found = clip_scores(texts_of_clip, owners)
+    assert (found["t2v_r1"], found["t2v_r5_x100"], found["t2v_median_rank"]) == (0.5, 100.0, 1.5)
+    assert found["t2v_mean_rank"] == (1 + 3 + 2 + 1) / 4
+    assert (found["v2t_r1"], found["v2t_mean_rank"]) == (1 / 3, (1 + 3.5 + 3) / 3)
+    turned = clip_scores(texts_of_clip, owners, images_of_text=np.eye(3)[owners])  # each text finds its clip
+    assert turned["t2v_r1"] == 1 and turned["v2t_r1"] == found["v2t_r1"]
+
+
+@pytest.mark.parametrize(
+    ("task", "format"), [("retrieval", "msrvtt"), ("vqa", "tgif_qa"), ("multiple_choice", "next_qa")]
+)
+def test_clips_want_a_store(task: str, format: str, tmp_path: Path) -> None:
+    recipe = build_recipe({"task": task, "output": str(tmp_path), "data": {"format": format, "annotations": "a.csv"}})
+    with pytest.raises(
+        ValueError, match=f"data.format is '{format}', whose clips .* name that folder in regions.store"
+    ):
+        build_task(recipe, new_accelerator())

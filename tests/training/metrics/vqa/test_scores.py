@@ -102,6 +102,47 @@ def test_daquar_has_exact_match_and_wups(wordnet: WordNet) -> None:
     assert 0.5 < metrics["wups_0.9"] < metrics["wups_0"] < 0.75 and metrics["wups_0_x100"] == 100 * metrics["wups_0"]
 
 
+def test_activitynet_qa_is_right_letter_for_letter_in_its_types() -> None:
+    true, said = ["yes", "ski", "red", "no"], ["yes", "Ski", "red", "yes"]
+    rows = questions(
+        answers=[[answer] for answer in true], answer=true, question_type=["yes_no", "motion", "color", "yes_no"]
+    )
+    metrics, domains, not_computed = question_scores(said, rows, format="activitynet_qa")
+    assert metrics["accuracy"] == 0.5 and metrics["free"] == pytest.approx(2 / 3) and not_computed == {}
+    assert metrics["free_official"] == 2 and "mse" not in metrics  # its script divides by the types from the fourth on
+    assert domains == {
+        "questions: motion": {"accuracy_x100": 0.0, "questions": 1},
+        "questions: yes_no": {"accuracy_x100": 50.0, "questions": 2},
+        "questions: color": {"accuracy_x100": 100.0, "questions": 1},
+    }
+
+
+def test_next_oe_takes_the_better_of_two_answers(wordnet: WordNet) -> None:
+    pytest.importorskip("nltk", reason="needs nltk, whose tokeniser the official script uses")
+    true, said = ["cat", "dog", "two"], ["dog", "dog", "dog"]
+    rows = questions(answers=[["cat", "dog"], ["tool"], ["two"]], answer=true, question_type=["DL", "CW", "DC"])
+    metrics, domains, _ = question_scores(said, rows, format="next_oe")
+    alone = {at: wups([("dog", "tool")], at, form="next_oe", taxonomy=wordnet)["wups"] for at in (0.0, 0.9)}
+    assert 0 < alone[0.9] < alone[0.0] < 1
+    for at, name in ((0.0, "wups_0"), (0.9, "wups_0.9")):
+        assert metrics[name] == pytest.approx((1 + alone[at] + 0) / 3)  # a count is met or not
+    assert domains["questions: DL"]["wups_0_x100"] == 100 and domains["questions: DC"]["wups_0_x100"] == 0
+
+
+def test_counts_of_tgif_qa_have_a_squared_error_where_all_are_numbers() -> None:
+    true = ["2", "3", "10"]
+    rows = questions(answers=[[answer] for answer in true], answer=true, question_type=["count"] * 3)
+    metrics, domains, not_computed = question_scores(["4", "3", "12"], rows, format="tgif_qa")
+    assert (
+        metrics["mse"] == pytest.approx(4 / 3) and "mse_x100" not in metrics and not_computed == {}
+    )  # 12 is cut to 10
+    assert metrics["accuracy"] == pytest.approx(1 / 3) and domains["questions: count"]["questions"] == 3
+    metrics, _, not_computed = question_scores(["4", "three", "10"], rows, format="tgif_qa")
+    assert "mse" not in metrics and not_computed["mse"] == "1 of 3 answers are no whole number, such as 'three'"
+    mixed = questions(answers=[["2"], ["red"]], answer=["2", "red"], question_type=["count", "color"])
+    assert "mse" not in question_scores(["2", "red"], mixed, format="tgif_qa")[0]
+
+
 def test_without_wordnet_wups_has_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
     rows = questions(answers=[["dog"], ["cat"]], answer=["dog", "cat"])
