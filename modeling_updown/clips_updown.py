@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from .detector_batch_updown import pad_regions_to
-from .regions_updown import Regions
+from .regions_updown import Regions, pad_regions_to
 
 FRAMES_AT_ONCE = 32
 

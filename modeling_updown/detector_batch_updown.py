@@ -13,6 +13,7 @@ from .boxes_updown import boxes_to_pixels
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import ImageObjects
 from .outputs_updown import UpDownDetectorOutput, check_pixels
+from .regions_updown import pad_regions_to
 
 BOX_TOLERANCE = 1e-3
 
@@ -241,12 +242,6 @@ def collect_images(parts: list[tuple[int, UpDownDetectorOutput]]) -> UpDownDetec
         name: torch.cat([pad_regions_to(image[name], longest) for image in images]) for name in images[0]
     }
     return UpDownDetectorOutput(**joined)
-
-
-def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
-    """(1, R, ...) -> (1, longest, ...), with zeros."""
-    missing = longest - values.shape[1]
-    return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values
 
 
 def mean_losses(losses: list[dict[str, torch.Tensor]], *, num_images: int) -> dict[str, torch.Tensor]:

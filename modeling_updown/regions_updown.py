@@ -290,3 +290,9 @@ def check_fields(regions: Regions) -> None:
         )
     if clips is not None and len(clips) != images:
         raise ValueError(f"clip_ids name a clip for {len(clips)} images, but the region_features are of {images}")
+
+
+def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
+    """(1, R, ...) -> (1, longest, ...), with zeros."""
+    missing = longest - values.shape[1]
+    return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tests.training.recipe_files import WHAT, write_json, write_lines
+from training.regions.clips import FRAMES_OF_CLIPS
 from training.regions.store import RegionStoreWriter
 
 CLIPS = {"train": 10, "val": 4, "test": 4}
@@ -32,7 +33,7 @@ def write_clip_store(folder: Path, ids: Sequence[str], *, seconds: int) -> None:
     """Random regions, two a frame every two seconds, as `updown extract` of clips has them."""
     steps, draw = torch.arange(0.0, seconds, 2.0), torch.Generator().manual_seed(0)
     size = (len(steps), REGIONS_A_STEP)
-    with RegionStoreWriter(folder, fingerprint={"made": "clips"}) as writer:
+    with RegionStoreWriter(folder, fingerprint={FRAMES_OF_CLIPS: "every 2 s"}) as writer:
         for name in ids:
             regions = {
                 "region_features": torch.randn(*size, FEATURE_WIDTH, generator=draw),

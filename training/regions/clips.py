@@ -1,7 +1,7 @@
 """Clips of a region store: the frames of each, batches of clips as models take them, and the store as tasks read it.
 
 store of `updown extract clips/` --clips_in_store--> frames of each clip --batch_of_clips--> Regions (B, F x R)
-                                 --open_regions--> ClipStore: an image of the store is a clip with all its regions
+                                 --task_store----> ClipStore: an image of the store is a clip with all its regions
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from training.data.clips.rows import without_suffix
 from training.regions.store import RegionStore
 
 CLIP_FIELDS = ("region_features", "region_boxes", "region_seconds")
+FRAMES_OF_CLIPS = "frames_of_clips"  # in the fingerprint of a store whose images are frames: how they were chosen
 OFFICIAL_PREFIX = "v_"  # before the ids of ActivityNet's videos in some files and not in others
 
 
@@ -134,10 +135,10 @@ class ClipStore:
         return self.store.check_fingerprint(expected, on_mismatch=on_mismatch)
 
 
-def open_regions(folder: str | Path) -> RegionStore | ClipStore:
+def task_store(folder: str | Path) -> RegionStore | ClipStore:
     """The store of a folder as tasks read it; `ValueError` as `RegionStore`."""
     store = RegionStore(folder)
-    return ClipStore(store) if store.clip_ids and "region_seconds" in store.column_names else store
+    return ClipStore(store) if FRAMES_OF_CLIPS in store.fingerprint else store
 
 
 def bare_name(clip_id: str) -> str:

@@ -28,7 +28,7 @@ from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
 from training.regions.clip_frames import check_no_clips, regions_of_images
-from training.regions.clips import ClipStore, open_regions
+from training.regions.clips import ClipStore, task_store
 from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
@@ -455,7 +455,7 @@ class ImageRegions:
         names = rows_in_store(rows, found) if found is not None else {}
         self.accelerator.wait_for_everyone()  # every process has read the store before one of them writes
         if self.source is None:
-            return open_regions(folder)
+            return task_store(folder)
         if not self.given_boxes and not isinstance(found, ClipStore) and not names.keys() >= set(ids):
             renamed = {image_id for image_id, name in names.items() if name != image_id}
             extract_regions(
@@ -467,7 +467,7 @@ class ImageRegions:
                 soft_labels=self.soft_labels or (found is not None and keeps_soft_labels(found)),
                 accelerator=self.accelerator,
             )
-        store = open_regions(folder)
+        store = task_store(folder)
         extractor = RegionExtractor(
             self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
         )
@@ -543,7 +543,7 @@ def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> 
     """
     rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
     for ending in ("", "-flipped") if flips else ("",):
-        store = open_regions(regions.store + ending)
+        store = task_store(regions.store + ending)
         names = rows_in_store(rows, store)
         check_missing(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
 
@@ -560,7 +560,7 @@ def unique_rows(rows: Dataset, *, without: Collection[str]) -> Dataset:
 def existing_store(folder: Path) -> RegionStore | ClipStore | None:
     """A store with images in it; None if there is none yet, or a broken one, which its writer reports."""
     try:
-        return open_regions(folder)
+        return task_store(folder)
     except ValueError:
         return None
 

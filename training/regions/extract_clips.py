@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 from modeling_updown import ClipSampling, check_times, choose_frames, open_clip
 from training.console import one_line
 from training.data.clips.sources import NamedClip
+from training.regions.clips import FRAMES_OF_CLIPS
 from training.regions.extract import OTHER_FOLDER, RegionExtractor, check_soft_labels, say_skipped
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStoreWriter
@@ -155,7 +156,7 @@ class ClipExtractor(RegionExtractor):
 
     def fingerprint(self) -> dict[str, Any]:
         """As of images, and which frames are taken."""
-        return {**super().fingerprint(), "frames_of_clips": self.choice.described()}
+        return {**super().fingerprint(), FRAMES_OF_CLIPS: self.choice.described()}
 
     def extract(self, clips: Sequence[NamedClip], writer: RegionStoreWriter, *, bar: Any, batch_size: int) -> None:
         """Add the frames of clips, of which those of one size share batches, unless all are there.

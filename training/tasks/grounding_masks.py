@@ -19,8 +19,8 @@ from modeling_updown.masks_updown import paste_masks
 from training.data.boxes.rows import size_in_file
 from training.data.polygons import Polygons, rasterise
 from training.metrics.grounding.refexp import MASK_THRESHOLDS, refexp_mask_iou
+from training.regions.clips import ClipStore
 from training.regions.extract import ImageRegions, undecoded
-from training.regions.store import RegionStore
 
 COLUMN = "region_masks"
 FIGURES = {
@@ -132,7 +132,7 @@ def image_size(rows: Dataset, row: int, images: ImageRegions) -> tuple[int, int]
         return size_in_file(image["path"])
     store = images.stores.get(False)
     name = images.names[False].get(image_id, image_id)
-    if isinstance(store, RegionStore) and name in store:
+    if store is not None and not isinstance(store, ClipStore) and name in store:
         height, width = store[name].get("image_size", torch.zeros(2)).tolist()
         if height and width:
             return int(width), int(height)

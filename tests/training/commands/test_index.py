@@ -190,7 +190,7 @@ def test_texts_of_a_data_set(tmp_path: Path) -> None:
         (["{store}", "--images", "{empty}"], "none of the 9 images of"),
         (["{store}", "--images", "gone"], "there is no image folder gone"),
         (["{empty}"], "empty holds no image"),
-        (["https://example.org/dog.jpg"], "an index holds local images, and https://example.org/dog.jpg"),
+        (["https://example.org/dog.jpg"], "an index holds local images and clips, and https://example.org/dog.jpg"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

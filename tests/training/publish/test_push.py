@@ -182,7 +182,8 @@ def test_published_code_asks_for_nothing_unusual(published: Path) -> None:
                 assert node.level < 2, path
                 names = [] if node.level else [node.module or ""]
             roots = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
-            assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"}, path
+            guarded = {"av"} if path.name == "clip_decoding_updown.py" else set()  # inside a try, for clips alone
+            assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"} | guarded, path
 
 
 def test_hub_folder_of_a_retrieval_model(saved_retrieval: Path, published_retrieval: Path) -> None:
@@ -298,7 +299,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
     assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
-    assert len(moments["outputs"]["AutoModelForVideoClassification"]["pred_spans"]) == 10
+    assert len(moments["outputs"]["AutoModelForVideoClassification"]["pred_spans"]) == 20
     assert [len(spans) for spans in moments["tasks"]["moment-retrieval"]] == [5, 5]
     made = pretraining["outputs"]["AutoModelForPreTraining"]
     assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {*made}

@@ -150,7 +150,7 @@ def test_code_names_no_repository(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["auto_map"] == {"AutoConfig": "configuration_updown.UpDownCaptioningConfig"}
-    parts = [f"configuration_{part}_updown.py" for part in ("dense", "masks", "tags")]
+    parts = [f"configuration_{part}_updown.py" for part in ("dense", "masks", "tags", "time")]
     assert sorted(path.name for path in tmp_path.glob("*.py")) == [
         *parts,
         "configuration_updown.py",

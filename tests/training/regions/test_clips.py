@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from training.recipe_sections import RegionsRecipe
-from training.regions.clips import ClipStore, open_regions
+from training.regions.clips import FRAMES_OF_CLIPS, ClipStore, task_store
 from training.regions.extract import ImageRegions, ask_store
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.tasks.statements import IMAGE_FEATURES
@@ -20,7 +20,7 @@ FRAMES = {"a.mp4": [0.0, 2.0, 4.0], "v_b.mov": [0.0, 1.5], "c_60.0_210.0.mp4": [
 def write_clips(folder: Path, frames: dict[str, list[float]] = FRAMES) -> Path:
     """Frames with two regions each, the second frame of a clip with one, written against the order of time."""
     draw = torch.Generator().manual_seed(0)
-    with RegionStoreWriter(folder, fingerprint={"made": "clips"}) as writer:
+    with RegionStoreWriter(folder, fingerprint={FRAMES_OF_CLIPS: "all"}) as writer:
         for name, seconds in frames.items():
             for number, second in reversed(list(enumerate(seconds))):
                 size = (1, 1 if number == 1 else 2)
@@ -54,7 +54,7 @@ def test_a_clip_has_the_regions_of_its_frames_in_their_order(tmp_path: Path) -> 
 
 
 def test_a_clip_is_found_without_its_ending_and_prefix(tmp_path: Path) -> None:
-    clips = open_regions(write_clips(tmp_path / "store"))
+    clips = task_store(write_clips(tmp_path / "store"))
     assert isinstance(clips, ClipStore)
     found = {name: clips.held_as(name) for name in ("a", "a.webm", "v_b", "b.mp4", "c_60.0_210.0", "d")}
     assert found == {
@@ -78,7 +78,7 @@ def test_a_store_of_images_is_no_store_of_clips(tmp_path: Path) -> None:
     with RegionStoreWriter(tmp_path, fingerprint={"made": "images"}) as writer:
         boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
         writer.append(["7"], {"region_features": torch.ones(1, 1, 5), "region_boxes": boxes})
-    store = open_regions(tmp_path)
+    store = task_store(tmp_path)
     assert isinstance(store, RegionStore)
     with pytest.raises(ValueError, match="holds no clips: make them with `updown extract CLIPS --output FOLDER`"):
         ClipStore(store)

@@ -11,7 +11,7 @@ import torch
 
 from modeling_updown import UpDownForMomentRetrieval
 from tests.training.recipe_moments import write_moments
-from tests.training.tiny_run import EVENTS, new_accelerator, tiny_moments_recipe, train_here, write_clips
+from tests.training.tiny_run import EVENTS, new_accelerator, tiny_moments_recipe, write_clips
 from training.metrics.video.didemo import SEGMENTS, didemo
 from training.metrics.video.temporal_map import temporal_grounding_map
 from training.metrics.video.temporal_recall import temporal_grounding_recall
@@ -44,32 +44,6 @@ def recipe_for(folder: Path, **changes: Any) -> Any:
     recipe = tiny_moments_recipe(folder, train=train, **changes)
     recipe.model |= {**QUIET, "moment_hidden_size": 32, **changes.get("model", {})}
     return recipe
-
-
-def test_a_map_learns_when_things_happen(folder: Path) -> None:
-    """A map of eight segments, each a step, beside the window that fits most training sentences best."""
-    train = {"epochs": 24, "batch_size": 12, "learning_rate": 4e-3}
-    recipe = recipe_for(
-        folder, train=train, evaluate=EvaluateRecipe(metric="r1_iou_50", batch_size=50, every_epochs=24)
-    )
-    recipe.model |= {"moment_head": "map", "moment_segments": 8, "moment_map_layers": 2, "moment_map_kernel": 3}
-    train_here(recipe)
-    learnt = json.loads((Path(recipe.output) / "best" / "evaluation.json").read_text())["metrics"]["r1_iou_50_x100"]
-    spans = {split: spans_in(folder / "clips" / f"charades_sta_{split}.txt") for split in ("train", "test")}
-    windows = [(2.0 * first, 2.0 * last) for first in range(8) for last in range(first + 1, 9)]
-    best = max(windows, key=lambda window: recall_of(window, spans["train"]))
-    assert learnt > 70 > 20 + recall_of(best, spans["test"])
-
-
-def spans_in(path: Path) -> list[list[float]]:
-    """The span of each line of a file of Charades-STA."""
-    return [[float(number) for number in line.split("##")[0].split()[1:]] for line in path.read_text().splitlines()]
-
-
-def recall_of(window: tuple[float, float], spans: list[list[float]]) -> float:
-    """R@1 at IoU 0.5, times 100, of one window for all sentences."""
-    found = temporal_grounding_recall([[window]] * len(spans), spans)
-    return found["r1_iou_50_x100"]
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------------

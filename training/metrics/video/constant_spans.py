@@ -47,7 +47,7 @@ def prior_windows(spans: Sequence[np.ndarray], *, segments: int, most: int, min_
     shorter. min_iou: with any of a sentence's spans (n, 2), 0..1 of the clip, from which it is found.
 
     >>> spans = [np.array([[0.0, 0.5]]), np.array([[0.0, 0.4]]), np.array([[0.5, 1.0]])]
-    >>> prior_windows(spans, segments=2, most=2).tolist()
+    >>> prior_windows(spans, segments=2, most=2, min_iou=0.6).tolist()
     [[0.0, 0.5], [0.5, 1.0]]
     """
     windows = grid_windows(segments)
