@@ -151,7 +151,7 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
             span_predictions=last.spans if is_set else None,
             saliency_scores=found.saliency.masked_fill(~steps.mask, float("-inf")) if is_set else None,
             step_seconds=torch.stack([steps.starts, steps.ends], dim=-1),
-            hidden_states=tuple(found.states) if output_hidden_states else None,
+            hidden_states=asked_states(found.states, output_hidden_states),
             attentions=tuple(found.weights) if output_attentions and is_set else None,
         )
 
@@ -313,6 +313,19 @@ def with_seconds(regions: Regions, frames: torch.Tensor | None, *, images: bool)
             f"region_seconds of {len(frames)} frames must be finite numbers, one for each of {len(mask)} images"
         )
     return replace(regions, region_seconds=frames.to(mask.device)[:, None].expand(mask.shape))
+
+
+def asked_states(states: list[torch.Tensor], asked: Any) -> tuple[Any, ...] | None:
+    """All states where `asked` is True; of a list of places those alone, None at the others; None for none.
+
+    >>> asked_states([torch.zeros(1), torch.ones(1)], [-1])
+    (None, tensor([1.]))
+    """
+    if not asked:
+        return None
+    places = range(len(states))
+    kept = set(places) if asked is True else {places[place] for place in asked}
+    return tuple(state if place in kept else None for place, state in enumerate(states))
 
 
 def joined_frames(

@@ -23,8 +23,8 @@ from .moment_spans_updown import span_overlap
 
 
 class FoundMap(NamedTuple):
-    """What a `MomentMap` finds: logits (N, S, S) of the run from the first to the last segment, -inf where it starts
-    after it ends; states of the map before and after each convolution, (N, S, S, H) each."""
+    """What a `MomentMap` finds: logits (N, S, S) of the run from the first to the last segment, the lowest number where
+    it starts after it ends; states of the map before and after each convolution, (N, S, S, H) each."""
 
     logits: torch.Tensor
     states: list[torch.Tensor]
@@ -95,7 +95,7 @@ class MomentMap(nn.Module):
             states = convolution(states.permute(0, 3, 1, 2)).relu().permute(0, 2, 3, 1).masked_fill(~valid, 0)
             passed.append(states)
         logits = self.score(F.dropout(states, self.config.moment_dropout, self.training)).squeeze(-1)
-        return FoundMap(logits.masked_fill(~valid[..., 0], float("-inf")), passed)
+        return FoundMap(logits.masked_fill(~valid[..., 0], torch.finfo(logits.dtype).min), passed)
 
     def valid(self, device: torch.device) -> torch.Tensor:
         """(S, S) bool: which cells are runs, those that do not start after they end."""

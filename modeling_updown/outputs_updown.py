@@ -232,7 +232,7 @@ class UpDownMomentOutput(ModelOutput):
     losses (dict of scalars, *optional*): with `moment_head="spans"` `label`, `span`, `giou`, `saliency` and
         `alignment`, those of earlier layers with their number (`label_0`); with `"map"` `map`. Without their weights.
     logits (`torch.Tensor` of shape (N, K, 2)): that each span is meant, and that it is not; of a map (N, S, S), a score
-        of the run from the first to the last segment, -inf where it starts after it ends.
+        of the run from the first to the last segment, the lowest number where it starts after it ends.
     pred_spans (`torch.Tensor` of shape (N, K, 2)): starts and ends in seconds, inside the clip.
     span_scores (`torch.Tensor` of shape (N, K)): how likely each span is meant, 0..1.
     span_predictions (`torch.Tensor` of shape (N, K, 2), *optional*): centre and width in 0..1 of the clip, as
