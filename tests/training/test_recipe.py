@@ -322,7 +322,7 @@ READ_BY = {
     "dense_captioning": [TOP_DOWN, DESCRIBES],
     "entailment": [TOP_DOWN, STATEMENTS],
     "pairs": [TOP_DOWN, STATEMENTS],
-    "moments": [TOP_DOWN, FINDS],
+    "moments": [TOP_DOWN, FINDS, "train.questions_per_image"],
     "multiple_choice": [TOP_DOWN, CHOOSES],
     "multi": [
         TOP_DOWN,
