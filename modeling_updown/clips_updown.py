@@ -90,14 +90,7 @@ def join_batches(parts: list[Any]) -> Regions:
         if any(value is None for value in values):
             continue
         if isinstance(values[0], torch.Tensor):
-            joined[name] = torch.cat([_padded(value, longest) for value in values])
+            joined[name] = torch.cat([pad_regions_to(value, longest) for value in values])
         else:
             joined[name] = [list(row) + [""] * (longest - len(row)) for value in values for row in value]
     return Regions(**joined)
-
-
-def _padded(values: torch.Tensor, longest: int) -> torch.Tensor:
-    """(B, R, ...) -> (B, longest, ...), with zeros."""
-    if values.shape[1] == longest:
-        return values
-    return torch.cat([pad_regions_to(image[None], longest) for image in values])

@@ -293,6 +293,6 @@ def check_fields(regions: Regions) -> None:
 
 
 def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
-    """(1, R, ...) -> (1, longest, ...), with zeros."""
+    """(B, R, ...) -> (B, longest, ...), with zeros."""
     missing = longest - values.shape[1]
-    return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values
+    return torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], dim=1) if missing else values

@@ -27,12 +27,12 @@ from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
-from training.regions.clip_frames import check_no_clips, regions_of_images
 from training.regions.clips import ClipStore, task_store
 from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_images import check_missing, rows_in_store
+from training.regions.strips import check_no_clips, regions_of_images
 from training.saved_models import weights_mark
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")

@@ -3,7 +3,7 @@
     frames, seconds --frame_strip--> bytes of a file --frames_of_strip--> frames, seconds
 
 So a clip stands in the `image` column of any rows, next to images: the file says itself that it is a clip, and what
-shows images shows its frames in a row. `training/regions/clip_frames.py` makes regions of it.
+shows images shows its frames in a row. `training/regions/strips.py` makes regions of it.
 """
 
 import io

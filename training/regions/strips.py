@@ -1,6 +1,6 @@
 """Regions of clips that come as strips of frames: every frame through the region source, with its second.
 
-strip --frames_of_strip--> frames, seconds --clip_regions--> regions of all frames, `region_seconds`
+strip --frames_of_strip--> frames, seconds --strip_regions--> regions of all frames, `region_seconds`
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,13 +46,13 @@ def regions_of_images(
     elif boxes is not None:
         raise ValueError("boxes are given of images, and one of these is a clip: extract it without --boxes")
     else:
-        regions = join_clips([clip_regions(frames, seconds, regions_of) for frames, seconds in clips])
+        regions = join_clips([strip_regions(frames, seconds, regions_of) for frames, seconds in clips])
         shown = [frames[0] for frames, _ in clips]
     regions["image_size"] = torch.tensor([[image.height, image.width] for image in shown])
     return regions
 
 
-def clip_regions(
+def strip_regions(
     frames: Sequence[PilImage], seconds: Sequence[float], regions_of: Callable[[list[PilImage]], Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The regions of one clip, those of all its frames in order, as columns of a store for one image.

@@ -13,7 +13,7 @@ from processors.image_processing_updown import load_image
 from tests.training.tiny_run import new_accelerator
 from training.data.clips.strips import frames_of_strip
 from training.recipe_sections import RegionsRecipe
-from training.regions import clip_frames
+from training.regions import strips
 from training.regions.extract import ImageRegions, RegionExtractor, extract_regions, undecoded
 from training.regions.store import RegionStore
 from training.scenes.draw import scenes_dataset
@@ -42,7 +42,7 @@ def test_a_store_has_the_regions_of_all_frames(
     columns = ["image_id", "image", "split"]
     clips = moving_scenes_dataset(3, image_size=40, frames=5).select_columns(columns)
     rows = concatenate_datasets([clips, scenes_dataset(1, image_size=40).select_columns(columns)])
-    monkeypatch.setattr(clip_frames, "FRAMES_A_PASS", 2)
+    monkeypatch.setattr(strips, "FRAMES_A_PASS", 2)
     options: Any = {"source": source, "image_processor": processor, "accelerator": new_accelerator()}
     assert not extract_regions(rows, output=tmp_path / "store", batch_size=4, **options)
     store = RegionStore(tmp_path / "store")
@@ -82,7 +82,7 @@ def test_clips_are_no_pixels(source: Any, processor: Any) -> None:
     strip = load_image(rows[0]["image"]["bytes"])
     extractor = RegionExtractor(source, processor, accelerator=new_accelerator(), flipped=False, soft_labels=False)
     with pytest.raises(ValueError, match="one of these is a clip: extract it without --boxes"):
-        clip_frames.regions_of_images([strip], extractor.regions, boxes=[np.zeros((1, 4))])
+        strips.regions_of_images([strip], extractor.regions, boxes=[np.zeros((1, 4))])
 
 
 def test_clips_of_different_lengths_are_one_batch() -> None:
@@ -94,8 +94,8 @@ def test_clips_of_different_lengths_are_one_batch() -> None:
                 "region_texts": [["a", "b"], ["c", ""]][: len(images)]}  # fmt: skip
 
     blank: Any = [None, None]
-    clips = [clip_frames.clip_regions(blank, [1.0, 2.0], made), clip_frames.clip_regions(blank[:1], [5.0], made)]
-    joined = clip_frames.join_clips(clips)
+    clips = [strips.strip_regions(blank, [1.0, 2.0], made), strips.strip_regions(blank[:1], [5.0], made)]
+    joined = strips.join_clips(clips)
     assert joined["region_features"].squeeze(-1).tolist() == [[0, 1, 2], [0, 1, 0]]
     assert joined["region_seconds"].tolist() == [[1, 1, 2], [5, 5, 0]]
     assert joined["region_mask"].tolist() == [[True] * 3, [True, True, False]]
