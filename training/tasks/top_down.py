@@ -143,7 +143,7 @@ class TopDownTask:
                 needed="which the model's tags are made of: extract them with soft labels into another store",
             )
         if model.config.time_embedding:
-            cure = "name a store of frames with their seconds, or set it to false"
+            cure = "name a store of frames with their seconds, or leave it empty"
             self.images.read("region_seconds", needed=f"which model.time_embedding embeds: {cure}")
 
     def assembled(
