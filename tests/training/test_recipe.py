@@ -267,8 +267,8 @@ evaluate.no_repeat_ngram_size train.rewards
 """
 CONTRASTS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
-train.momentum_queue train.momentum_decay train.gradient_checkpointing evaluate.rerank evaluate.rerank_weight
-evaluate.folds
+train.momentum_queue train.momentum_decay train.gradient_checkpointing train.frozen_encoder evaluate.rerank
+evaluate.rerank_weight evaluate.folds
 """
 ANSWERS = """
 answers.file answers.min_count answers.top answers.spelling answers.scores answers.learn train.questions_per_image
@@ -276,7 +276,7 @@ train.withhold train.word_vectors train.min_word_count
 """
 GROUNDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
-train.gradient_checkpointing train.withhold
+train.gradient_checkpointing train.frozen_encoder train.withhold
 """
 DESCRIBES = """
 train.label_smoothing train.max_words train.min_word_count train.captions_per_image train.withhold evaluate.num_beams
@@ -284,15 +284,16 @@ evaluate.final_num_beams evaluate.length_penalty evaluate.no_repeat_ngram_size m
 """
 STATEMENTS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words
-train.gradient_checkpointing train.withhold evaluate.shuffle_images
+train.gradient_checkpointing train.frozen_encoder train.withhold evaluate.shuffle_images
 """
 CHOOSES = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.questions_per_image train.withhold choices.per_item choices.context_words choices.learn_relevance
+train.frozen_encoder train.questions_per_image train.withhold choices.per_item choices.context_words
+choices.learn_relevance
 """
 FINDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.withhold moments.duration_seconds moments.windows moments.round_seconds
+train.frozen_encoder train.withhold moments.duration_seconds moments.windows moments.round_seconds
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
@@ -326,7 +327,8 @@ READ_BY = {
     "multiple_choice": [TOP_DOWN, CHOOSES],
     "multi": [
         TOP_DOWN,
-        "text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.gradient_checkpointing",
+        "text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate",
+        "train.gradient_checkpointing train.frozen_encoder",
         "sampling.by sampling.first_power sampling.last_power sampling.epochs",
     ],
 }

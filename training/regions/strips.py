@@ -57,18 +57,46 @@ def strip_regions(
 ) -> dict[str, Any]:
     """The regions of one clip, those of all its frames in order, as columns of a store for one image.
 
+    Frames with the same pixels, such as those of a camera at rest, go through the region source once.
+
     regions_of: makes the regions of images (P, R, ...), such as `RegionExtractor.regions`. Padding is left out. Adds
     `region_seconds` (1, R): when each region's frame is.
     """
     parts = []
     for start in range(0, len(frames), FRAMES_A_PASS):
-        some = list(frames[start : start + FRAMES_A_PASS])
-        made = {name: value for name, value in regions_of(some).items() if name != "clip_ids"}  # the row's own id is
+        some, places = different_frames(frames[start : start + FRAMES_A_PASS])
+        found = {name: value for name, value in regions_of(some).items() if name != "clip_ids"}  # the row's own id is
+        made = {name: at_places(value, places) for name, value in found.items()}
         mask = made["region_mask"].bool()  # (P, R)
-        times = torch.tensor(seconds[start : start + len(some)], dtype=torch.float32, device=mask.device)
+        times = torch.tensor(seconds[start : start + len(places)], dtype=torch.float32, device=mask.device)
         made["region_seconds"] = times[:, None].expand(mask.shape)
         parts.append({name: real_entries(value, mask) for name, value in made.items()})
     return {name: _one_clip([part[name] for part in parts]) for name in parts[0]}
+
+
+def different_frames(frames: Sequence[PilImage]) -> tuple[list[PilImage], list[int]]:
+    """Frames without those whose pixels are another's, and where among them each of all is.
+
+    >>> from PIL import Image
+    >>> red, blue = (Image.new("RGB", (2, 2), colour) for colour in ("red", "blue"))
+    >>> different_frames([red, blue, red.copy()]) == ([red, blue], [0, 1, 0])
+    True
+    """
+    kept: list[PilImage] = []
+    place_of: dict[tuple[tuple[int, int], bytes], int] = {}
+    places = []
+    for frame in frames:
+        pixels = frame.size, frame.tobytes()
+        if pixels not in place_of:
+            place_of[pixels] = len(kept)
+            kept.append(frame)
+        places.append(place_of[pixels])
+    return kept, places
+
+
+def at_places(values: Any, places: list[int]) -> Any:
+    """The entries of a tensor (P, ...) or of a list at `places`."""
+    return values[places] if isinstance(values, torch.Tensor) else [values[place] for place in places]
 
 
 def real_entries(values: Any, mask: torch.Tensor) -> Any:

@@ -23,7 +23,7 @@ from training.tasks.build import build_on_text, build_region_source, load_with_n
 from training.tasks.top_down import TopDownTask
 from training.text.word_pieces import train_word_pieces
 
-FUSION_READS = ("regions", "text", "train.max_words", "train.gradient_checkpointing")
+FUSION_READS = ("regions", "text", "train.max_words", "train.gradient_checkpointing", "train.frozen_encoder")
 # Whatever the model of init_from had:
 SETTLED_BY_RECIPE = (
     *("objectives", "match_by", "hard_negatives", "match_share", "distillation"),
@@ -100,9 +100,15 @@ class FusionTask(TopDownTask):
             self.recipe.model, self.settled, self.any_head = whole, {}, False
 
     def set_trained(self) -> None:
-        """As the base class has it; the recipe may freeze layers of the text encoder, or have all made twice."""
+        """As the base class has it; the recipe may freeze the encoder, or layers of the text encoder alone, or have all
+        made twice.
+
+        Raises `ValueError` for an encoder frozen at random weights, or beside a trained region source.
+        """
         super().set_trained()
         freeze_text(self.model, self.recipe.text.frozen_layers)
+        if self.recipe.train.frozen_encoder:
+            freeze_encoder(self.model, self.recipe)
         if self.recipe.train.gradient_checkpointing:
             checkpoint_activations(self.model)
 
@@ -156,6 +162,15 @@ def freeze_text(model: Any, layers: int) -> None:
         encoder.embeddings.requires_grad_(False)
     for layer in found[:layers]:
         layer.requires_grad_(False)
+
+
+def freeze_encoder(model: Any, recipe: Recipe) -> None:
+    """Leave the fusion model's encoder out of training; `ValueError` where it has learnt nothing worth keeping."""
+    if not (recipe.init_from or recipe.text.pretrained):
+        raise ValueError("train.frozen_encoder keeps random weights: name a trained model in init_from")
+    if recipe.regions.trained:
+        raise ValueError("train.frozen_encoder beside regions.trained: leave one of them out")
+    model.fusion.requires_grad_(False)
 
 
 def withheld_regions(config: PreTrainedConfig, number: int) -> dict[str, torch.Tensor]:

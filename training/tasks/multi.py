@@ -72,6 +72,7 @@ class MultiTask:
                 warnings.warn(f"{name}: {sentence}", stacklevel=2)
             given = copy.deepcopy(own)
             given.train.gradient_checkpointing = recipe.train.gradient_checkpointing
+            given.train.frozen_encoder = recipe.train.frozen_encoder
             given.evaluate.max_images = recipe.evaluate.max_images
             task = spec.task_with.get(own.architecture, spec.task)(given, accelerator)
             self.parts[name] = Part(name, own, task, float(recipe.data["parts"][name]["weight"]))

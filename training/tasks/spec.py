@@ -35,7 +35,11 @@ PART_READS = (
     *("train.split", "train.batch_size", "train.objective", "evaluate.split", "evaluate.final_split"),
     *("evaluate.batch_size", "evaluate.metric"),
 )
-RUN_READS = (*(key for key in LOOP_READS if key not in PART_READS), "train.gradient_checkpointing")
+RUN_READS = (
+    *(key for key in LOOP_READS if key not in PART_READS),
+    "train.gradient_checkpointing",
+    "train.frozen_encoder",
+)
 
 
 @dataclass

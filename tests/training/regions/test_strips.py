@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import concatenate_datasets
+from PIL import Image
 
 from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from processors.image_processing_updown import load_image
@@ -93,10 +94,29 @@ def test_clips_of_different_lengths_are_one_batch() -> None:
         return {"region_mask": mask, "region_features": torch.arange(4.0).view(2, 2, 1)[: len(images)],
                 "region_texts": [["a", "b"], ["c", ""]][: len(images)]}  # fmt: skip
 
-    blank: Any = [None, None]
+    blank: Any = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
     clips = [strips.strip_regions(blank, [1.0, 2.0], made), strips.strip_regions(blank[:1], [5.0], made)]
     joined = strips.join_clips(clips)
     assert joined["region_features"].squeeze(-1).tolist() == [[0, 1, 2], [0, 1, 0]]
     assert joined["region_seconds"].tolist() == [[1, 1, 2], [5, 5, 0]]
     assert joined["region_mask"].tolist() == [[True] * 3, [True, True, False]]
     assert joined["region_texts"] == [["a", "b", "c"], ["a", "b", ""]]
+
+
+def test_frames_with_the_same_pixels_are_read_once(source: Any, processor: Any) -> None:
+    """A camera at rest: as many regions as frames, which are those of a reading frame by frame."""
+    rng = np.random.default_rng(0)
+    still, other = (Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(2))
+    frames = [still, still.copy(), other, still.copy()]
+    extractor = RegionExtractor(source, processor, accelerator=new_accelerator(), flipped=False, soft_labels=False)
+    seen = []
+
+    def regions_of(images: list[Any]) -> Any:
+        seen.append(len(images))
+        return extractor.regions(images)
+
+    made = strips.strip_regions(frames, [0.0, 0.5, 1.0, 1.5], regions_of)
+    assert seen == [2]
+    alone = torch.cat([extractor.regions([frame])["region_features"][0] for frame in frames])
+    torch.testing.assert_close(made["region_features"][0], alone, atol=1e-5, rtol=1e-5)
+    assert made["region_seconds"][0].tolist() == [second for second in (0.0, 0.5, 1.0, 1.5) for _ in range(4)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
 from training.evaluate import evaluate_folder
@@ -171,6 +172,26 @@ def test_frozen_layers_stay_as_they_were(tmp_path: Path) -> None:
     encoder = task.model.fusion.text_model
     assert not any(parameter.requires_grad for parameter in encoder.embeddings.parameters())
     assert [layer.attention.self.query.weight.requires_grad for layer in encoder.encoder.layer] == [False, True]
+
+
+def test_a_frozen_encoder_stays_as_it_was_and_the_rest_learns(trained: tuple, tmp_path: Path) -> None:
+    recipe, _ = trained
+    start = str(Path(recipe.output) / "best")
+    changed = tiny_retrieval_recipe(
+        tmp_path, init_from=start, train={"frozen_encoder": True, "max_steps": 2}, model={"objectives": {"itc": 1}}
+    )
+    train_here(changed)
+    before, after = (
+        load_file(Path(folder) / "best" / "model.safetensors") for folder in (recipe.output, changed.output)
+    )
+    own = {name for name in after if not name.startswith("fusion.")}
+    assert own and all(torch.equal(before[name], after[name]) for name in after.keys() - own)
+    assert not torch.equal(before["text_projection.weight"], after["text_projection.weight"])
+
+
+def test_a_frozen_encoder_needs_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen_encoder keeps random weights: name a trained model in init_from"):
+        prepared(tiny_retrieval_recipe(tmp_path, train={"frozen_encoder": True}))
 
 
 def test_gradient_checkpointing_and_folds_run(tmp_path: Path) -> None:
