@@ -13,7 +13,7 @@ import torch
 
 from .regions_updown import Regions, pad_regions_to
 
-FRAMES_AT_ONCE = 32
+CPU_IMAGES, GPU_IMAGES = 2, 32  # that a region source looks at together
 
 
 def clip_regions(
@@ -23,7 +23,7 @@ def clip_regions(
     frame_mask: torch.Tensor | None = None,
     pixel_mask_videos: torch.Tensor | None = None,
     *,
-    batch_size: int = FRAMES_AT_ONCE,
+    batch_size: int | None = None,
     **selection: Any,
 ) -> Regions:
     """The regions of B clips, a row each.
@@ -34,7 +34,7 @@ def clip_regions(
         frame_seconds: (B, F) seconds of each frame.
         frame_mask: (B, F) bool, True = a real frame; by default all are.
         pixel_mask_videos: (B, F, height, width) bool, True on the frame where frames were padded to one size.
-        batch_size: frames that the source looks at together.
+        batch_size: frames that the source looks at together; by default `images_at_once`.
         selection: arguments of a detector's `forward`, such as `max_regions`.
 
     Returns:
@@ -61,7 +61,7 @@ def clip_regions(
         raise ValueError(f"clips {empty} of the batch have no frame at all: frame_mask is False everywhere")
     pixels = pixel_values_videos[mask.to(pixel_values_videos.device)]  # (P, 3, H, W) of the real frames
     masks = None if pixel_mask_videos is None else pixel_mask_videos[mask.to(pixel_mask_videos.device)]
-    parts = []
+    batch_size, parts = batch_size or images_at_once(pixels.device), []
     for start in range(0, len(pixels), batch_size):
         several = slice(start, start + batch_size)
         padded = {} if masks is None else {"pixel_mask": masks[several]}
@@ -73,6 +73,18 @@ def clip_regions(
     places[mask] = torch.arange(len(pixels))
     clips = frames.of_rows(places)
     return clips if shape[1] > 1 else replace(clips, region_images=None)  # a still image is a clip of one frame
+
+
+def images_at_once(device: torch.device) -> int:
+    """How many images a region source looks at together on a device.
+
+    On a CPU the maps of more than a few are too large for its caches, and their memory is mapped anew by the system for
+    every layer, which takes longer than a batch saves.
+
+    >>> images_at_once(torch.device("cpu"))
+    2
+    """
+    return CPU_IMAGES if device.type == "cpu" else GPU_IMAGES
 
 
 def join_batches(parts: list[Any]) -> Regions:

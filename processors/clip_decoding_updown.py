@@ -1,11 +1,13 @@
-"""The frames of a video file, by PyAV: its times first, then the chosen frames alone, as a stream.
+"""The frames of a video file: its times first, then the chosen frames alone, as a stream.
 
     file --VideoReader--> times (n,), end --choose_frames--> positions --frames()--> (position, seconds, image), ...
 
 The times are read from the packets without decoding, so they are exact where the frame rate varies. Frames are decoded
 one after the other and only one is held; where a keyframe lies between here and the next chosen frame, the file is read
-on from there. Files are not trusted: only containers of video are opened (a playlist could make FFmpeg read other files
-and addresses), frames over `MAX_IMAGE_PIXELS` are refused, and what cannot be decoded is left out and counted.
+on from there. PyAV opens the file and reads its times; torchcodec, where it is installed with FFmpeg's libraries,
+decodes the frames of files that are whole, upright and have times of their own, PyAV all others: the pixels are equal.
+Files are not trusted: only containers of video are opened (a playlist could make FFmpeg read other files and
+addresses), frames over `MAX_IMAGE_PIXELS` are refused, and what cannot be decoded is left out and counted.
 """
 
 import contextlib
@@ -24,10 +26,16 @@ try:
 except ImportError:  # an extra; `check_pyav` names it where a file is to be decoded
     av = None  # type: ignore[assignment]
 
+try:
+    from torchcodec.decoders import VideoDecoder
+except (ImportError, OSError, RuntimeError):  # absent, or built for another torch
+    VideoDecoder = None
+
 # FFmpeg's names of containers; those that lead to other files (hls, dash, concat, sdp, image2) are not among them
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,flv,live_flv,asf,ogg,mpeg,mpegts,mpegvideo"
 WORTH_A_SEEK = 16  # frames that a jump to a keyframe must save: a jump itself takes about as long as some of them
 BROKEN_PACKETS = 1000  # one after the other, after which a file is given up
+SAME_SECONDS = 1e-6  # by which rounding may move a frame's time
 SHORT_SECONDS = 1.0  # by which a file may end before its header says so without a word
 TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 Frame = tuple[int, float, Image.Image]  # position among the clip's frames, seconds, RGB
@@ -111,12 +119,13 @@ class VideoReader:
 
     def _read_times(self) -> None:
         """Read the time of every frame, and which are keyframes, from the packets."""
-        pts, keys, longest = [], [], 0
+        pts, keys, longest, whole = [], [], 0, True
         with contextlib.suppress(av.FFmpegError):  # the file is cut short: what is before counts
             for packet in self.container.demux(self._stream):
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is None or not packet.size or packet.is_discard:
                     continue
+                whole = whole and packet.pts is not None and not packet.is_corrupt
                 pts.append(time)
                 longest = packet.duration or longest
                 if packet.is_keyframe:
@@ -132,6 +141,7 @@ class VideoReader:
         known = self._stream.duration
         said = known * unit if known else (self.container.duration or 0) / av.time_base
         self._said_seconds = max(said, self.end * (self._stream.frames or 0) / len(self._pts))
+        self._is_plain = whole and self._said_seconds - self.end <= SHORT_SECONDS
 
     @property
     def note(self) -> str:
@@ -156,18 +166,51 @@ class VideoReader:
         Raises:
             ValueError: if none can be decoded.
         """
+        found, last = 0, -1
+        for frame in self._by_torchcodec(positions, max_pixels):
+            found, last = found + 1, frame[0]
+            yield frame
+        for frame in self._by_pyav(positions[found:], max_pixels):
+            if frame[0] > last:
+                found += 1
+                yield frame
+        self.lost += len(positions) - found
+        if len(positions) and not found:
+            raise ValueError(f"no frame of {self.name} can be decoded: download or copy it again")
+
+    def _by_torchcodec(self, positions: Sequence[int] | np.ndarray, max_pixels: int | None) -> Iterator[Frame]:
+        """The frames up to the first that torchcodec cannot decode or has at another time; none without torchcodec.
+
+        A damaged frame that FFmpeg repairs by its neighbours is given as repaired: torchcodec does not tell of it.
+        """
+        if VideoDecoder is None or not self._is_plain:
+            return
+        self._file.seek(0)
+        try:
+            decoder = VideoDecoder(self._file, stream_index=self._stream.index, dimension_order="NHWC")
+        except (RuntimeError, ValueError, TypeError):  # without FFmpeg's libraries, which are looked for only here
+            return
+        if getattr(decoder.metadata, "rotation", True):  # versions that do not tell of it do not turn frames
+            return
+        for position in map(int, positions):
+            try:
+                frame = decoder.get_frame_at(position)
+            except (RuntimeError, IndexError, ValueError):
+                return
+            if abs(frame.pts_seconds - float(int(self._pts[position]) * self._stream.time_base)) > SAME_SECONDS:
+                return
+            image = Image.fromarray(frame.data.numpy())  # (H, W, 3) uint8
+            yield position, float(self.times[position]), reduced_image(image, max_pixels)
+
+    def _by_pyav(self, positions: Sequence[int] | np.ndarray, max_pixels: int | None) -> Iterator[Frame]:
+        """The frames at the positions that can be decoded."""
         wanted = [int(self._pts[position]) for position in positions]
-        found = 0
         for place, frame in self._shown(wanted):
-            found += 1
             pts = int(frame.pts)
             self.lost += pts != wanted[place]
             position = int(np.searchsorted(self._pts, pts, side="right")) - 1
             seconds = float((pts - self._pts[0]) * float(self._stream.time_base))
             yield (position if pts != wanted[place] else int(positions[place])), seconds, _upright(frame, max_pixels)
-        self.lost += len(wanted) - found
-        if wanted and not found:
-            raise ValueError(f"no frame of {self.name} can be decoded: download or copy it again")
 
     def _shown(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """(place, frame) of the wanted moments at which a frame is on the screen that was not given before."""
@@ -265,16 +308,21 @@ def check_pyav() -> None:
         raise ImportError("clips are decoded by PyAV, which is not installed: pip install 'modeling-updown[video]'")
 
 
+def reduced_image(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    """An image, reduced by a whole factor where it has more pixels than asked for; None: as it is."""
+    factor = 1
+    while max_pixels and (image.width // factor) * (image.height // factor) > max_pixels:
+        factor += 1
+    return image if factor == 1 else image.reduce(factor)
+
+
 def _upright(frame: Any, max_pixels: int | None) -> Image.Image:
     """A decoded frame as RGB, turned as its container says, and reduced where it is larger than asked for."""
-    factor = 1
-    while max_pixels and (frame.width // factor) * (frame.height // factor) > max_pixels:
-        factor += 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image: Image.Image = frame.to_image()
     turns = round(frame.rotation / 90) % 4  # counterclockwise
-    image = image if factor == 1 else image.reduce(factor)
+    image = reduced_image(image, max_pixels)
     return image.transpose(TURNS[turns]) if turns else image
 
 

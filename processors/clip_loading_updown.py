@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .clip_decoding_updown import Frame, VideoReader
+from .clip_decoding_updown import Frame, VideoReader, reduced_image
 from .clip_sampling_updown import ClipSampling, choose_frames
 from .image_download_updown import MAX_DOWNLOAD_BYTES, download_image
 from .image_processing_updown import IMAGE_FORMATS, MAX_IMAGE_PIXELS, check_image_array, load_image
@@ -264,7 +264,7 @@ class FramesReader:
                 self._broken.append(str(error))
                 continue
             found += 1
-            yield position, float(self.times[position]), _reduced(image, max_pixels)
+            yield position, float(self.times[position]), reduced_image(image, max_pixels)
         if not found:
             raise ValueError(f"no frame of {self.name} can be read ({self._broken[0]}): copy them again")
 
@@ -309,7 +309,7 @@ class AnimationReader:
                 self._image.seek(position)
                 image = load_image(self._image.copy())
                 found += 1
-                yield position, float(self.times[position]), _reduced(image, max_pixels)
+                yield position, float(self.times[position]), reduced_image(image, max_pixels)
         if not found:
             raise ValueError(f"no frame of {self.name} can be decoded ({self._fault}): download or copy it again")
 
@@ -363,13 +363,6 @@ def _frame_image(frame: Any) -> Image.Image:
         levels = levels.transpose(1, 2, 0)
     levels = levels if levels.dtype == np.uint8 else levels.clip(0, 255).round().astype(np.uint8)
     return load_image(Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels))
-
-
-def _reduced(image: Image.Image, max_pixels: int | None) -> Image.Image:
-    factor = 1
-    while max_pixels and (image.width // factor) * (image.height // factor) > max_pixels:
-        factor += 1
-    return image if factor == 1 else image.reduce(factor)
 
 
 def _open_file(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:

@@ -68,6 +68,16 @@ def write_sound(path: Path) -> Path:
     return path
 
 
+def write_words(path: Path) -> Path:
+    """An MKV of subtitles alone."""
+    with av.open(str(path), "w") as container:
+        packet = av.Packet(b"words")
+        packet.stream = container.add_stream("ass")
+        packet.time_base, packet.pts, packet.dts, packet.duration = Fraction(1, 1000), 0, 0, 1000
+        container.mux(packet)
+    return path
+
+
 def turn(path: Path) -> Path:
     """Have an MP4's header say that players turn it by a quarter clockwise."""
     content = path.read_bytes()

@@ -19,7 +19,7 @@ from processors.clip_decoding_updown import VideoReader
 from processors.clip_loading_updown import load_clip, open_clip
 from processors.clip_sampling_updown import ClipSampling
 from tests.shared_files import shared
-from tests.video_files import CODECS, levels_of, number_of, turn, write_sound, write_video
+from tests.video_files import CODECS, levels_of, number_of, turn, write_sound, write_video, write_words
 
 ALL = ClipSampling(num_frames=1000)
 
@@ -222,6 +222,7 @@ def broken_files(folder: Path) -> Iterator[tuple[str, str]]:
     (folder / "photo.jpg").rename(folder / "photo.mp4")
     yield "photo.mp4", r"photo.mp4 is a still image \(JPEG\), not a video: name it as the image that it is"
     yield write_sound(folder / "song.m4a").name, "song.m4a holds sound only: give a file with a video stream"
+    yield write_words(folder / "talk.mkv").name, "talk.mkv holds no video stream: give a file with a video stream"
     (folder / "words.mp4").write_text("these are words " * 100)
     yield "words.mp4", "words.mp4 is not a video, or it is damaged or cut short .*: give a video file such as MP4"
     (folder / "none.mp4").write_bytes(b"")

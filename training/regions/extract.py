@@ -30,6 +30,7 @@ from training.recipe_sections import RegionsRecipe
 from training.regions.clips import ClipStore, task_store
 from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
 from training.regions.image_marks import changed_images, check_same_images, image_mark
+from training.regions.passes import in_passes
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_images import check_missing, rows_in_store
 from training.regions.strips import check_no_clips, regions_of_images
@@ -268,9 +269,8 @@ class RegionExtractor:
             inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
         with self.accelerator.autocast():  # only the source runs under autocast, not the writer
             given = {} if boxes is None else box_inputs(boxes, flipped=self.flipped)
-            regions = self.source(**inputs, **given, **self.selection)
-        kept = (*STORED_COLUMNS, *SOFT_LABELS) if self.soft_labels else STORED_COLUMNS
-        return {name: regions[name] for name in kept if regions.get(name) is not None}
+            kept = (*STORED_COLUMNS, *SOFT_LABELS) if self.soft_labels else STORED_COLUMNS
+            return in_passes(self.source, {**inputs, **given}, columns=kept, **self.selection)
 
 
 def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[str, torch.Tensor]:
