@@ -25,8 +25,11 @@ class MomentConfig(TimedRegionsConfig):
         (`moment_text_size`); such a model has no text encoder, as Moment-DETR has none.
     moment_text_size (`int`, *optional*):
         Width of the given features of words, with `"features"` alone.
-    moment_pooling (`"mean"` or `"attention"`, defaults to `"mean"`):
-        How the regions of a step become one vector: their mean, or weighed by a learnt score.
+    moment_pooling (`"mean"`, `"attention"` or `"sentence"`, defaults to `"mean"`):
+        How the regions of a step become one vector: their mean, weighed by a learnt score, or by the attention of the
+        sentence, whose steps are its own then.
+    moment_changes (`bool`, defaults to `False`):
+        Whether the head reads of each step also how it differs from the one before, each normalised by itself.
     moment_step_seconds (`float`, defaults to 2.0):
         How long the only step of a clip lasts whose duration is not given, and each bin of `moment_span_loss`
         `"cross_entropy"`.
@@ -66,7 +69,8 @@ class MomentConfig(TimedRegionsConfig):
     moment_head: Literal["spans", "map"] = "spans"
     moment_inputs: Literal["states", "embeddings", "features"] = "states"
     moment_text_size: int | None = None
-    moment_pooling: Literal["mean", "attention"] = "mean"
+    moment_pooling: Literal["mean", "attention", "sentence"] = "mean"
+    moment_changes: bool = False
     moment_step_seconds: float | int = 2.0
     moment_hidden_size: int = 256
     moment_num_heads: int = 8

@@ -3,10 +3,12 @@
     regions of a clip --clip_steps_updown--> a vector for each step of time --+
     words --the fusion model, words alone--> a state for each word -----------+--> `MomentSet` or `MomentMap` --> spans
 
-Steps and words are read apart, and meet in the head alone, as in Moment-DETR (Lei et al. 2021) and 2D-TAN (Zhang et al.
-2020): a clip of many frames is then read once for all of its sentences, and what retrieval has learnt of regions and
-words by themselves is where training starts. With `config.moment_inputs="features"` the head stands alone on given
-features of steps and words, which is Moment-DETR itself; `updown convert-checkpoint moment-detr` makes such a model.
+Regions and words are read apart, and meet in the head alone, as in Moment-DETR (Lei et al. 2021) and 2D-TAN (Zhang et
+al. 2020): a clip of many frames is then read once for all of its sentences, and what retrieval has learnt of regions
+and words by themselves is where training starts. With `config.moment_pooling="sentence"` they meet one layer earlier,
+where the regions of a step are pooled: each sentence weighs them itself (`moment_pooling_updown.py`). With
+`config.moment_inputs="features"` the head stands alone on given features of steps and words, which is Moment-DETR
+itself; `updown convert-checkpoint moment-detr` makes such a model.
 """
 
 from dataclasses import replace
@@ -23,6 +25,7 @@ from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel
 from .moment_layers_updown import InputProjection, MomentLayer
 from .moment_map_updown import MomentMap
+from .moment_pooling_updown import SentencePooling, StepChanges
 from .moment_set_updown import FoundSet, MomentSet, SpanLayers
 from .moment_spans_updown import ranked_spans, rounded_spans
 from .outputs_updown import UpDownMomentOutput
@@ -69,8 +72,13 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
             states = config.moment_inputs == "states"
             clip_size = config.hidden_size if states else self.get_input_embeddings().embedding_dim
         self.step_score = nn.Linear(clip_size, 1) if config.moment_pooling == "attention" else None
+        self.sentence_pooling: SentencePooling | None = None
+        if config.moment_pooling == "sentence":
+            self.sentence_pooling = SentencePooling(config, clip_size=clip_size, text_size=text_size)
+        self.step_changes = StepChanges(clip_size) if config.moment_changes else None
         kind = MomentSet if config.moment_head == "spans" else MomentMap
-        self.moments: Any = kind(config, clip_size=clip_size, text_size=text_size)
+        step_size = 2 * clip_size if config.moment_changes else clip_size
+        self.moments: Any = kind(config, clip_size=step_size, text_size=text_size)
         self.post_init()
 
     @torch.no_grad()
@@ -78,7 +86,7 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         """As the base class has it; the layers of the head as DETR's (Glorot and Bengio 2010), and convolutions of the
         map for the ReLU after them (He et al. 2015), without which little would get through them."""
         super()._init_weights(module)
-        if isinstance(module, InputProjection | MomentLayer | SpanLayers | MomentMap):
+        if isinstance(module, InputProjection | SentencePooling | MomentLayer | SpanLayers | MomentMap):
             for part in module.modules():
                 if isinstance(part, nn.Linear):
                     nn.init.xavier_uniform_(part.weight)
@@ -134,9 +142,8 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         words, word_mask = self.read_words(input_ids, inputs_embeds, attention_mask, text_features, text_mask)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         regions, index = joined_frames(regions, frames, image_index, images=pixel_values is not None)
-        clips, steps = self.read_clips(regions, duration_seconds)
-        rows = TextRows.of(index, num_texts=len(words), num_images=len(clips), device=words.device)
-        clips, steps = rows.of_images(clips), steps.of_rows(rows.image_index)
+        rows = TextRows.of(index, num_texts=len(words), num_images=len(regions.region_mask), device=words.device)
+        clips, steps = self.read_rows(rows, regions, duration_seconds, words, word_mask)
         found = self.moments(clips.to(words.dtype), steps, words, word_mask)
         is_set = isinstance(found, FoundSet)
         last = found.layers[-1] if is_set else found
@@ -208,8 +215,33 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
             raise ValueError("text_features hold NaN or infinity: extract the features of these words anew")
         return features.to(self.dtype), mask
 
+    def read_rows(
+        self,
+        rows: TextRows,
+        regions: Regions,
+        durations: torch.Tensor | None,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, ClipSteps]:
+        """The steps of the clip of each of N sentences as the head takes them, (N, C, size), and when they are."""
+        if self.sentence_pooling is None:
+            clips, steps = self.read_clips(regions, durations)
+            clips = rows.of_images(clips)
+        else:
+            vectors, steps = self.read_regions(regions, durations)
+            clips = self.sentence_pooling(vectors, steps, words, word_mask, rows)
+        if self.step_changes is not None:
+            clips = self.step_changes(clips)
+        return clips, steps.of_rows(rows.image_index)
+
     def read_clips(self, regions: Regions, durations: torch.Tensor | None) -> tuple[torch.Tensor, ClipSteps]:
-        """The steps of P clips as the head takes them, (P, C, size), and when they are."""
+        """The steps of P clips, each pooled without a sentence, (P, C, size), and when they are."""
+        vectors, steps = self.read_regions(regions, durations)
+        scores = None if self.step_score is None else self.step_score(vectors).squeeze(-1)
+        return pooled_steps(vectors, steps, scores), steps
+
+    def read_regions(self, regions: Regions, durations: torch.Tensor | None) -> tuple[torch.Tensor, ClipSteps]:
+        """The regions of P clips as `config.moment_inputs` has them, (P, R, size), and the steps that they make."""
         if regions.region_seconds is None:
             raise ValueError(
                 "Moments are spans of time: give region_seconds, when each region is seen, in seconds from the "
@@ -226,8 +258,7 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
             vectors = self.fusion.embed_regions(regions)
         if self.config.moment_inputs == "states":
             vectors = self.states_of_steps(vectors, steps)
-        scores = None if self.step_score is None else self.step_score(vectors).squeeze(-1)
-        return pooled_steps(vectors, steps, scores), steps
+        return vectors, steps
 
     def states_of_steps(self, embeds: torch.Tensor, steps: ClipSteps) -> torch.Tensor:
         """Embedded regions (P, R, E) -> the fusion model's states of them (P, R, H), each step read by itself.

@@ -19,6 +19,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "bins": {"moment_span_loss": "cross_entropy", "moment_bins": 8, "moment_pre_norm": True},
     "positions": {"moment_text_positions": 9, "moment_alignment_size": 0, "moment_inputs": "embeddings"},
     "map": {"moment_head": "map"},
+    "sentence": {"moment_pooling": "sentence", "moment_changes": True},
+    "map_sentence": {"moment_head": "map", "moment_inputs": "embeddings", "moment_pooling": "sentence"},
+    "map_changes": {"moment_head": "map", "moment_inputs": "embeddings", "moment_changes": True},
     "map_embeddings": {"moment_head": "map", "moment_inputs": "embeddings"},
 }
 LABELS = torch.tensor([[[0.0, 3.0], [4.0, 7.0]], [[1.0, 2.0], [-1.0, -1.0]], [[0.0, 2.0], [-1.0, -1.0]]])
@@ -73,7 +76,7 @@ def test_a_batch_is_its_rows(form):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", ["states", "embeddings", "map"])
+@pytest.mark.parametrize("form", ["states", "embeddings", "map", "sentence", "map_sentence"])
 def test_the_order_of_regions_says_nothing(form):
     model, inputs = tiny_moments(**FORMS[form]), clips()
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
@@ -109,7 +112,7 @@ def test_every_step_is_read_by_itself():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", ["states", "map"])
+@pytest.mark.parametrize("form", ["states", "map", "sentence"])
 def test_frames_as_images_are_a_clip(form):
     """Four frames of two regions, joined by image_index, give what one row of eight regions gives."""
     model, inputs = tiny_moments(**FORMS[form]), row_of(clips(), 0, regions=8, words=5)
@@ -151,7 +154,7 @@ def test_an_image_is_a_clip_of_one_frame(form):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", ["states", "map"])
+@pytest.mark.parametrize("form", ["states", "map", "sentence"])
 def test_sentences_share_a_clip(form):
     model, inputs = tiny_moments(**FORMS[form]), clips()
     sentences = torch.tensor([[2, 9, 3], [2, 11, 3], [2, 7, 3], [2, 8, 3]])
@@ -263,7 +266,7 @@ def test_gradients_of_half_precision_are_finite():
     loss.backward()
     assert loss.dtype == torch.float32
     assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
-    for form in ("states", "map"):
+    for form in ("states", "map", "sentence"):
         half = tiny_moments(**FORMS[form]).to(torch.bfloat16)
         with torch.no_grad():
             output = half(**clips())
@@ -271,7 +274,7 @@ def test_gradients_of_half_precision_are_finite():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", ["bins", "map"])
+@pytest.mark.parametrize("form", ["bins", "map", "sentence"])
 def test_a_saved_model_is_loaded_by_its_auto_class(form, tmp_path: Path):
     folder = save_tiny_moments(tmp_path / "saved", **FORMS[form])
     loaded = AutoModelForVideoClassification.from_pretrained(folder)
