@@ -46,11 +46,8 @@ class ChoiceScore(nn.Module):
         return self.score(F.dropout(hidden, self.dropout, self.training))
 
 
-LINKED_SHARE = 0.5  # of a region's embedding that a word it is linked to starts with
-
-
 class RegionLink(nn.Linear):
-    """What a word gets of the regions that it is linked to: at first half of what an encoder reads of these regions."""
+    """What a word gets of the regions that it is linked to; new weights are small, so that the word is still read."""
 
 
 class UpDownFusionForMultipleChoice(UpDownFusionPreTrainedModel):
@@ -89,7 +86,7 @@ class UpDownFusionForMultipleChoice(UpDownFusionPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, RegionLink):
-            nn.init.eye_(module.weight).mul_(LINKED_SHARE)
+            nn.init.normal_(module.weight, std=self.config.initializer_range / module.in_features**0.5)
 
     def freeze_as_made(self) -> None:
         """As the base class has it; `from_pretrained`, which calls it, builds models without weights to check."""
