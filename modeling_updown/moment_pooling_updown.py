@@ -6,9 +6,9 @@
     [LN(f_c), LN(f_c - f_{c-1})]                                       the step, and its change
 
 The weights are those of scaled dot products (Vaswani et al. 2017) with a further key whose score is 0 and whose value
-is 0, so that a step without what the sentence names adds nothing. A mean over all regions, which is the same for every
-sentence, tells hardly which of several objects moves; and beside all that stands still, a change is too small to be
-learnt from the steps alone. P clips of R regions in C steps, N sentences of T words, r regions of the fullest step.
+is 0, so that a step without what the sentence names adds nothing. A mean over regions is the same for every sentence
+and may have lost which of several objects moves. A change is small beside all that stands still, so it is normalised by
+itself. P clips of R regions in C steps, N sentences of T words, r regions of the fullest step.
 """
 
 import torch
