@@ -48,7 +48,7 @@ def split_at_gaps(line: Word, characters: Sequence[Character], *, size: tuple[in
     """
     shown = [one for one in characters if one.text.strip()]
     if "".join(one.text for one in shown) != "".join(line.text.split()):
-        return _shares(line)
+        return line_words(line)
     groups: list[list[Character]] = []
     ends = _ends_of_words(line.text)
     place = 0  # of the character in the text without spaces
@@ -105,8 +105,12 @@ def _joined(group: Sequence[Character], *, size: tuple[int, int]) -> Word:
     return Word("".join(one.text for one in group), (first[0], last[1], last[2], first[3]), score)
 
 
-def _shares(line: Word) -> list[Word]:
-    """The words of a line by its spaces, with corners in proportion to their letters."""
+def line_words(line: Word) -> list[Word]:
+    """The words of a line by its spaces, with corners in proportion to their letters.
+
+    >>> [word.box for word in line_words(Word("go on", ((0, 0), (1, 0), (1, 1), (0, 1))))]
+    [(0.0, 0.0, 0.4, 1.0), (0.6, 0.0, 1.0, 1.0)]
+    """
     words, length, start = line.text.split(), max(len(" ".join(line.text.split())), 1), 0
     made = []
     for word in words:
