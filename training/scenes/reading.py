@@ -1,10 +1,10 @@
 """Questions about the writing in the drawn images of `training/scenes/written.py`, with the true OCR words.
 
-    drawn image --written_questions--> (kind of question, question, answer) --reading_scene_rows--> rows of READING_FEATURES
+    drawn image --written_questions--> (kind, question, answer) --reading_scene_rows--> rows of READING_FEATURES
 
-Answers are copied (a word, a number, a value, the name of a bar, several words of a field) or of a small vocabulary (yes
-and no, colours). Everything follows from (seed, split, index). In the spirit of TextVQA, DocVQA and ChartQA, without
-their images.
+Answers are copied (a word, a number, a value, the name of a bar, several words of a field) or of a small vocabulary
+(yes and no, colours). Everything follows from (seed, split, index). In the spirit of TextVQA, DocVQA and ChartQA,
+without their images.
 """
 
 import io
@@ -161,14 +161,12 @@ def sign_questions(facts: Mapping[str, Any]) -> Iterator[Asked]:
 
 
 def form_questions(facts: Mapping[str, Any]) -> Iterator[Asked]:
-    """The value of each field, and which fields there are."""
+    """The value of each field, and whether it has a value: its own, or another of the same form."""
     for key, value in facts["fields"].items():
         yield Asked("forms_field", f"what is the {key}?", value, True)
         yield Asked("forms_has", f"is the {key} {value}?", "yes", False)
-    keys, values = list(facts["fields"]), list(facts["fields"].values())
-    for key, other in zip(keys, [*values[1:], values[0]], strict=True):
-        if other != facts["fields"][key]:
-            yield Asked("forms_has", f"is the {key} {other}?", "no", False)
+    for key, other in facts["others"].items():
+        yield Asked("forms_has", f"is the {key} {other}?", "no", False)
 
 
 def chart_questions(facts: Mapping[str, Any]) -> Iterator[Asked]:

@@ -20,7 +20,6 @@ from training.scenes.draw import COLOURS, DARK_COLOURS, ground, shape_polygon
 SHAPES = ("circle", "square", "diamond", "triangle")
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 SCALE = 2  # drawn so many times as large and reduced, for smooth edges
-LINES_A_PAGE = 24  # words whose middles fall into the same of so many bands stand in one line
 FIELDS = ("name", "city", "date", "code", "phone", "total", "item", "number")
 FEWEST_BARS, MOST_BARS = 3, 5
 LEAST_DIFFERENCE = 4  # of the values of two bars, 0..99
@@ -31,8 +30,8 @@ TEXT_IN_SHAPE = {"circle": (0.5, 0.74), "square": (0.5, 0.84), "diamond": (0.5, 
 class Written:
     """A drawn image (RGB), its words in reading order, and what it is about: `kind` and `facts`.
 
-    facts: of objects the list `things` (name, colour, text), of a sign its `lines`, of a form its `fields` (key ->
-    value) and of a chart its `bars` (label -> value).
+    facts: of objects the list `things` (name, colour, text), of a sign its `lines`, of a form its `fields` and a value
+    that each could have but has not, `others` (key -> value), and of a chart its `bars` (label -> value).
     """
 
     kind: str
@@ -46,7 +45,7 @@ class Page:
     """An image that is being drawn, `SCALE` times as large, with the words written so far."""
 
     image: Image.Image
-    words: list[Word] = field(default_factory=list)
+    words: list[tuple[float, Word]] = field(default_factory=list)  # with the middle of their line, down
 
     def __post_init__(self) -> None:
         self.draw = ImageDraw.Draw(self.image)
@@ -62,7 +61,7 @@ class Page:
         ink: Any = "black",
         centred: bool = True,
     ) -> None:
-        """A line of text at a place in 0..1: its middle, or the middle of its left end; smaller where it does not fit."""
+        """A line of text about its middle, or from the middle of its left end; smaller where it does not fit."""
         font = fitting_font(text, width=round(width * self.side), height=round(height * self.side))
         space = font.getlength(" ")
         lengths = [font.getlength(word) for word in text.split()]
@@ -72,13 +71,13 @@ class Page:
             self.draw.text((x, y), word, fill=ink, font=font, anchor="lm")
             around = self.draw.textbbox((x, y), word, font=font, anchor="lm")
             box = [min(max(edge / self.side, 0.0), 1.0) for edge in around]
-            self.words.append(word_in_box(word, box))
+            self.words.append((place[1], word_in_box(word, box)))
             x += length + space
 
     def finished(self, kind: str, facts: Mapping[str, Any]) -> Written:
         """The image in its own size, with its words in reading order."""
-        lines = sorted(self.words, key=lambda word: (int(LINES_A_PAGE * (word.box[1] + word.box[3]) / 2), word.box[0]))
-        return Written(kind, self.image.reduce(SCALE), lines, dict(facts))
+        ordered = [word for _, word in sorted(self.words, key=lambda written: (written[0], written[1].box[0]))]
+        return Written(kind, self.image.reduce(SCALE), ordered, dict(facts))
 
 
 def draw_written(kind: str, index: int, *, seed: int, image_size: int) -> Written:
@@ -137,7 +136,9 @@ def draw_form(page: Page, rng: random.Random) -> Written:
         middle = 0.24 + 0.13 * number
         page.write(f"{key}:", (left, middle), width=column - left - 0.02, height=0.06, centred=False)
         page.write(value, (column, middle), width=0.97 - column, height=0.06, centred=False)
-    return page.finished("forms", {"fields": fields})
+    drawn = {key: made_value(key, rng) for key in keys}
+    others = {key: value for key, value in drawn.items() if value != fields[key]}
+    return page.finished("forms", {"fields": fields, "others": others})
 
 
 def draw_chart(page: Page, rng: random.Random) -> Written:
@@ -146,7 +147,7 @@ def draw_chart(page: Page, rng: random.Random) -> Written:
     values = distinct_values(count, rng)
     years = rng.random() < 0.3
     first = rng.randint(1990, 2020)
-    labels = [str(first + place) for place in range(count)] if years else [made_word(rng) for _ in range(count)]
+    labels = [str(first + place) for place in range(count)] if years else distinct_words(count, rng)
     page.write(f"{made_word(rng)} {made_word(rng)}", (0.5, 0.06), width=0.7, height=0.055)
     base, slot = 0.88, 0.94 / count
     colour = COLOURS[rng.choice(tuple(COLOURS))]
@@ -173,11 +174,20 @@ def made_word(rng: random.Random) -> str:
     """A word of two or three syllables, in lower case, capitals or with a capital.
 
     >>> made_word(random.Random(3))
-    'kivef'
+    'RUFI'
     """
     syllables = [rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(rng.randint(2, 3))]
     word = "".join(syllables)[: rng.choice((4, 5, 6))]
     return rng.choice((word, word.upper(), word.capitalize()))
+
+
+def distinct_words(count: int, rng: random.Random) -> list[str]:
+    """So many words that differ in more than their capitals."""
+    words: dict[str, str] = {}
+    while len(words) < count:
+        word = made_word(rng)
+        words.setdefault(word.lower(), word)
+    return list(words.values())
 
 
 def made_value(key: str, rng: random.Random) -> str:
