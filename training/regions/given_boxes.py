@@ -66,7 +66,7 @@ def word_boxes(
     return GivenWords(boxes, words)
 
 
-def word_columns(boxes: GivenBoxes | None, ids: Sequence[str], regions: Mapping[str, Any]) -> dict[str, Any]:
+def word_fields(boxes: GivenBoxes | None, ids: Sequence[str], regions: Mapping[str, Any]) -> dict[str, Any]:
     """`region_texts` and `region_scores` of images whose given boxes hold words, {} of others.
 
     regions: what the source made of the boxes: `region_mask` (B, R), and `region_scores` (B, R), which objects keep

@@ -115,7 +115,8 @@ def chosen_questions(drawn: Written, rng: random.Random, *, most: int) -> list[A
     for asked in written_questions(drawn):
         own = groups.setdefault(asked.kind, {})
         own.setdefault(asked.answer if asked.answer in YES_NO else "", []).append(asked)
-    kinds, chosen = sorted(groups), []
+    kinds = sorted(groups)
+    chosen: list[Asked] = []
     rng.shuffle(kinds)
     while kinds and len(chosen) < most:
         kind = kinds.pop(0)

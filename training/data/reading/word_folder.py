@@ -34,7 +34,7 @@ class WordFolder(Mapping[str, list[Word]]):
         self.folder = Path(folder)
         manifest = read_json(self.folder / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ValueError(f"{self.folder / MANIFEST} is no list of {FORMAT}; name a folder that updown read wrote")
+            raise ValueError(f"{self.folder / MANIFEST} is no list of {FORMAT}; name a folder that read_words wrote")
         self.fingerprint: dict[str, Any] = manifest.get("engine") or {}
         self.marks: dict[str, int] = {}
         self._places: dict[str, tuple[Path, int]] = {}

@@ -8,7 +8,7 @@
 | Read | Microsoft's, DocVQA | `recognitionResults`, or `analyzeResult` with `readResults`, a file an image |
 | Textract | Amazon's, ST-VQA, InfographicVQA | `Blocks`, or lists `WORD`, `LINE`, a file an image |
 | plain | anyone's | `[{"text", "box"}]`, or in pixels `{"width", "height", "words"}`, a file an image, or `{id: ...}` |
-| folder of words | `updown read` | `words.json` |
+| folder of words | `training/regions/read_words.py` | `words.json` |
 
 Boxes are xyxy; `corners`, four (x, y), may stand in place of a `box`. Rosetta's boxes are taken upright, as M4C takes
 them (Hu et al. 2020). What cannot be a region is left out, as `checked_words` says.
@@ -57,7 +57,7 @@ def open_words(path: PathLike | Sequence[PathLike]) -> Words:
     """The words of images by their ids.
 
     Args:
-        path: a folder with a file an image, a folder that `updown read` wrote, Rosetta's or a plain JSON for all
+        path: a folder with a file an image, a folder that `read_words` wrote, Rosetta's or a plain JSON for all
             images, or several of these, of which the first that knows an image counts.
 
     Raises:
