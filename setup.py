@@ -32,6 +32,7 @@ EXTRAS = {
     "distill": ["onnxruntime>=1.21"],  # a teacher in ONNX that draws pseudo-boxes
     "faiss": ["faiss-cpu>=1.9"],  # searching millions of images; without it the search is exact and in numpy
     "lora": ["peft>=0.20"],  # adapters of low rank in a prefix language model
+    "ocr": ["onnxruntime>=1.21", "rapidocr>=3.10"],  # reads the words in images; its models are in rapidocr's wheel
     "spice": ["spacy>=3.8"],  # SPICE without Java; the English model and WordNet are not on PyPI: README.md, Evaluating
     "video": ["av>=18.1"],  # PyAV, which decodes video files
     "wups": ["nltk>=3.9.1"],  # WUPS of phrases (NExT-OE's); WordNet itself is `apt install wordnet-base`

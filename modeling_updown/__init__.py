@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         pad_regions,
     )
     from processors.answer_text_updown import normalize_answer
+    from processors.ocr_updown import open_ocr
+    from processors.words_updown import Word, checked_words, word_in_box, word_regions
 
     from .clips_updown import clip_regions
     from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
@@ -127,6 +129,8 @@ HOMES = {  # public name -> the module it is imported from
     "load_image_or_clip": "processors",
     "normalize_answer": "processors.answer_text_updown",
     "open_clip": "processors",
+    "open_ocr": "processors.ocr_updown",
+    **dict.fromkeys(("Word", "checked_words", "word_in_box", "word_regions"), "processors.words_updown"),
     "pad_regions": "processors",
 }
 

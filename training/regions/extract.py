@@ -28,7 +28,7 @@ from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
 from training.regions.clips import ClipStore, task_store
-from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
+from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint, word_fields
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.passes import in_passes
 from training.regions.store import RegionStore, RegionStoreWriter
@@ -241,7 +241,7 @@ class RegionExtractor:
         try:
             given = None if self.given is None else [self.given[image_id] for image_id in ids]
             regions = regions_of_images(list(opened), self.regions, boxes=given)
-            regions["photo_mark"] = torch.tensor(marks)
+            regions |= {**word_fields(self.given, ids, regions), "photo_mark": torch.tensor(marks)}
         except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for images too thin or too large
             fault = one_line(error)
         else:

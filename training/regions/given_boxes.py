@@ -1,6 +1,7 @@
 """Boxes that are known before any detector looks, as regions: people's, say, the most that finding boxes could bring.
 
 rows of a detection data set --marked_boxes--> image id -> boxes --RegionExtractor--> their regions, in this order
+words of images --word_boxes--> image id -> boxes --RegionExtractor--> their regions, with text and confidence
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from modeling_updown.modeling_detector import cells_of_grids
+from processors.words_updown import Word
 from training.data.mirroring import mirrored_boxes
 
 # of a source's fingerprint, what says how it describes boxes, wherever they are
@@ -25,6 +27,63 @@ DESCRIPTION = (
     "flipped",
 )
 GivenBoxes = Mapping[str, np.ndarray]  # image id -> boxes (R, 4) float32, xyxy in 0..1
+
+
+class GivenWords(dict[str, np.ndarray]):
+    """Boxes of each image of which some are words: `GivenBoxes` whose regions keep `region_texts` and `region_scores`.
+
+    Attributes:
+        words: image id -> its words, which are the last of its boxes.
+    """
+
+    def __init__(self, boxes: GivenBoxes, words: Mapping[str, Sequence[Word]]) -> None:
+        super().__init__(boxes)
+        self.words = words
+
+
+def word_boxes(
+    words: Mapping[str, Sequence[Word]], *, objects: GivenBoxes | None = None, grid_sizes: Sequence[int] = (1,)
+) -> GivenWords:
+    """The boxes of each image's words, after those of cells and objects.
+
+    Args:
+        words: image id -> words in reading order, [] for an image without any.
+        objects: image id -> boxes of objects, whose text is "".
+        grid_sizes: first the cells of grids of so many cells a side: 1, the whole image, gives an image without words
+            a region all the same.
+
+    >>> from processors.words_updown import word_in_box
+    >>> found = word_boxes({"a": [word_in_box("go", (0, 0, 0.5, 1))], "b": []})
+    >>> found["a"].tolist(), found["b"].tolist()
+    ([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0]], [[0.0, 0.0, 1.0, 1.0]])
+    """
+    cells, objects = cells_of_grids(grid_sizes).numpy(), objects or {}
+    boxes = {}
+    for image_id, own in words.items():
+        of_objects = np.asarray(objects.get(image_id, ()), dtype=np.float32).reshape(-1, 4)
+        of_words = np.array([word.box for word in own], dtype=np.float32).reshape(-1, 4)
+        boxes[image_id] = np.concatenate([cells, of_objects, of_words])
+    return GivenWords(boxes, words)
+
+
+def word_fields(boxes: GivenBoxes | None, ids: Sequence[str], regions: Mapping[str, Any]) -> dict[str, Any]:
+    """`region_texts` and `region_scores` of images whose given boxes hold words, {} of others.
+
+    regions: what the source made of the boxes: `region_mask` (B, R), and `region_scores` (B, R), which objects keep
+    (1 where the source says none); words have the engine's.
+    """
+    if not isinstance(boxes, GivenWords):
+        return {}
+    mask = regions["region_mask"]
+    scores = regions.get("region_scores")
+    scores = torch.ones(mask.shape) if scores is None else scores.float().cpu().clone()
+    texts = [[""] * mask.shape[1] for _ in ids]
+    for row, image_id in enumerate(ids):
+        own, end = boxes.words[image_id], len(boxes[image_id])
+        start = end - len(own)
+        texts[row][start:end] = [word.text for word in own]
+        scores[row, start:end] = torch.tensor([word.score for word in own])
+    return {"region_texts": texts, "region_scores": scores}
 
 
 def marked_boxes(rows: Iterable[Mapping[str, Any]], *, grid_sizes: Sequence[int] = ()) -> dict[str, np.ndarray]:
@@ -78,6 +137,8 @@ def boxes_mark(boxes: GivenBoxes) -> str:
     for image_id, own in sorted(boxes.items()):
         digest.update(f"{image_id}\0{len(own)}\0".encode())
         digest.update(np.ascontiguousarray(own, dtype="<f4").tobytes())
+        if isinstance(boxes, GivenWords):
+            digest.update("\0".join(word.text for word in boxes.words[image_id]).encode())
     return digest.hexdigest()[:16]
 
 
