@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
+    from .modeling_text_reading import UpDownForTextReading
     from .modeling_video import UpDownForMomentRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
     from .open_names_updown import embed_names, open_regions
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
         UpDownMultipleChoiceOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
+        UpDownReadingOutput,
         UpDownReasoningOutput,
         UpDownRetrievalOutput,
         UpDownVqaOutput,
