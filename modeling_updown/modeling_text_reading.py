@@ -103,6 +103,7 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
             self.previous = PreviousEmbedding(size=size, max_steps=config.reading_max_steps, eps=eps)
             self.pointer = DynamicPointer(size=size, pointer_size=config.reading_pointer_size or size)
         self.post_init()
+        self.freeze_as_made()
         self.set_generation()
 
     def set_generation(self) -> None:
@@ -117,6 +118,12 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
             max_new_tokens=self.max_steps,
             use_cache=False,
         )
+
+    def freeze_as_made(self) -> None:
+        """As the base class has it; a model that reads no objects trains no embedding of them."""
+        super().freeze_as_made()
+        if not self.config.reading_objects:
+            self.fusion.region_embedding.requires_grad_(False)
 
     @property
     def region_source(self) -> Any:  # type: ignore[override]
