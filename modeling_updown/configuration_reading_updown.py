@@ -23,8 +23,9 @@ class ReadingConfig(PreTrainedConfig):
         Whether objects are read beside the OCR words. `False` is the form for documents and charts: it takes no
         regions, and leaves out those that are given.
     reading_question_layers (`int`, defaults to 0):
-        Of a text encoder of its own that reads the question first, with the other fields of `text_config` (M4C: 3);
-        with `region_embedding="uniter"` alone. 0 embeds the question's words where all is read together.
+        Of a text encoder of its own that reads the question first, with the other fields of `text_config` and the same
+        embeddings of words (M4C: 3); with `region_embedding="uniter"` alone. 0 embeds the question's words where all is
+        read together.
     reading_max_steps (`int`, defaults to 12):
         The most words of an answer, its end among them.
     reading_max_ocr (`int`, defaults to 50):

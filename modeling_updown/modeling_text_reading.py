@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, GenerationMixin
+from transformers import AutoModel, GenerationConfig, GenerationMixin
 
 from .arguments_updown import REGION_FIELDS, standard_forward
 from .compat_updown import eager_attention, is_traced
@@ -107,10 +107,11 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
         self.set_generation()
 
     def set_generation(self) -> None:
-        """What `generate` starts from, beside what a saved generation config says."""
-        if self.generation_config is None:
-            return
-        self.generation_config.update(
+        """What `generate` does where nothing else is said, here or in a saved generation config.
+
+        Not made of the model's config, whose `temperature` is that of retrieval.
+        """
+        self.generation_config = GenerationConfig(
             pad_token_id=PADDING,
             bos_token_id=START,
             eos_token_id=END,
@@ -251,8 +252,9 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
         mask = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask)
         positions = self.fusion.positions(input_ids, mask)
         if self.question_model is not None:
-            tokens = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
-            return self.question_model(attention_mask=mask, **tokens).last_hidden_state, mask, positions
+            embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+            read = self.question_model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions)
+            return read.last_hidden_state, mask, positions
         if self.config.reading_head == "lorra":
             texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
             return self.fusion(input_ids, **texts, return_dict=True).word_states, mask, positions
@@ -456,10 +458,12 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
 
 
 def question_encoder(config: UpDownFusionConfig) -> Any:
-    """The text encoder that reads the question alone, of as many layers as the config says."""
+    """The text encoder that reads the question alone, of as many layers as the config says, without words of its own:
+    it is given those of the fusion model."""
     text = copy.deepcopy(config.text_config)
     text.num_hidden_layers = config.reading_question_layers
     encoder: Any = AutoModel.from_config(text)
+    encoder.set_input_embeddings(nn.Identity())
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
