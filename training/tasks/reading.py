@@ -260,7 +260,9 @@ class ReadingTask(FusionTask):
         return reading_targets(answers, texts, self.numbers, size=config.num_labels, whole=whole)
 
     def words_of_all(self, asked: Asked) -> list[list[dict[str, Any]]]:
-        """The OCR words of each question, those among the regions too."""
+        """The OCR words of each question, those among the regions too; none where images are withheld."""
+        if self.recipe.train.withhold == "image":
+            return [[] for _ in range(len(asked))]
         if self.recipe.reading.words == "data" or asked.images is None:
             return asked.words
         found: list[list[dict[str, Any]]] = []
