@@ -57,6 +57,7 @@ from .regions_updown import optional_fields
 QUESTION_FIELDS = ("input_ids", "inputs_embeds", "attention_mask")
 IMAGE_FIELDS = ("pixel_values", "region_features", "region_boxes", "region_mask", "pixel_mask")
 READ_FIELDS = (*QUESTION_FIELDS, *IMAGE_FIELDS, *OCR_FIELDS)
+GIVEN = {*READ_FIELDS, "image_index", "token_type_ids"}  # the last by tokenizers of BERT; a question has one type
 SINGLE_PASS = ("classification", "lorra")
 SHOWN = ("output_attentions", "output_hidden_states")
 
@@ -386,7 +387,7 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
             if inputs.is_floating_point() or kwargs.get("input_ids") is not None:
                 raise ValueError("give the questions once, as input_ids, and images by their name, as pixel_values")
             kwargs["input_ids"] = inputs
-        names = {*READ_FIELDS, "image_index"} | REGION_FIELDS
+        names = GIVEN | REGION_FIELDS
         given = {name: kwargs.pop(name) for name in [*kwargs] if name in names}
         encoded = self.encode(**given) if encoded is None else encoded
         start = torch.full((len(encoded.mask), 1), START, device=encoded.mask.device)
@@ -428,7 +429,7 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
         is the product of the softmax of each step's choice, its end among them. Raises `ValueError` as `generate` does,
         and for several answers a question.
         """
-        names = {*READ_FIELDS, "image_index"} | REGION_FIELDS
+        names = GIVEN | REGION_FIELDS
         encoded = self.encode(**{name: kwargs.pop(name) for name in [*kwargs] if name in names})
         sequences = self.generate(encoded=encoded, **kwargs, return_dict_in_generate=False)
         if len(sequences) != len(encoded.mask):

@@ -182,7 +182,7 @@ def test_read_says_what_was_copied_from_where():
     model, inputs = tiny_reading(), photos()
     model.pointer.query.bias.add_(5.0)
     texts = [["STOP", "bus", "12"], ["main"], []]
-    answers = model.read(texts, **inputs)
+    answers = model.read(texts, **inputs, token_type_ids=torch.zeros_like(inputs["input_ids"]))
     sequences = model.generate(**inputs)[:, 1:].tolist()
     assert any(word.place is not None for answer in answers for word in answer.words)
     for image, (answer, numbers) in enumerate(zip(answers, sequences, strict=True)):
