@@ -62,6 +62,15 @@ SINGLE_PASS = ("classification", "lorra")
 SHOWN = ("output_attentions", "output_hidden_states")
 
 
+class AnswerGenerationConfig(GenerationConfig):
+    """Settings of `generate` that are not taken from a model's config, whose `temperature` is that of retrieval."""
+
+    @classmethod
+    def from_model_config(cls, model_config: Any) -> GenerationConfig:
+        """The defaults."""
+        return cls()
+
+
 class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
     """Answers by reading, on the fusion model; see the module's docstring.
 
@@ -83,6 +92,8 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
     >>> type(answer).__name__, 0 < answer.score < 1
     ('ReadAnswer', True)
     """
+
+    generation_config_class = AnswerGenerationConfig
 
     def __init__(self, config: UpDownFusionConfig):
         super().__init__(config)
@@ -108,10 +119,7 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
         self.set_generation()
 
     def set_generation(self) -> None:
-        """What `generate` does where nothing else is said, here or in a saved generation config.
-
-        Not made of the model's config, whose `temperature` is that of retrieval.
-        """
+        """What `generate` does where nothing else is said, here or in a saved generation config."""
         self.generation_config = GenerationConfig(
             pad_token_id=PADDING,
             bos_token_id=START,
