@@ -17,6 +17,7 @@ import torch
 MOST_WORDS = 50  # of an image, as M4C has it
 MOST_PIECES = 8  # of a word; what follows is cut
 MOST_BYTES = 32  # of a word in UTF-8
+MOST_CHARACTERS = 200  # of a word that is taken apart into pieces
 
 Words = Sequence[Mapping[str, Any]]
 
@@ -79,7 +80,8 @@ def ocr_inputs(images: Sequence[Words], tokenizer: Any) -> dict[str, torch.Tenso
         return {}
     padding = tokenizer.pad_token_id
     texts = [word["text"] for words in images for word in words]
-    pieces = [ids[:MOST_PIECES] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    read = [text[:MOST_CHARACTERS] for text in texts]
+    pieces = [ids[:MOST_PIECES] for ids in tokenizer(read, add_special_tokens=False)["input_ids"]]
     codes = [[byte + 1 for byte in text.encode("utf-8")[:MOST_BYTES]] for text in texts]
     boxes = torch.zeros(len(images), count, 4)
     mask = torch.arange(count) < torch.tensor([len(words) for words in images])[:, None]  # (P, W)
