@@ -193,7 +193,6 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
         previous = self.previous_steps(decoder_input_ids, labels, encoded)
         encoded = encoded.for_rows(len(previous))
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        weights: tuple[torch.Tensor, ...] | None
         if self.config.reading_head == "lorra":
             logits, states, weights = self.score_apart(encoded)
         else:
@@ -349,7 +348,7 @@ class UpDownForTextReading(UpDownFusionPreTrainedModel, GenerationMixin):
         weights = attention[:, :, length:, first:length].mean(dim=1)
         return shares_of_regions(weights, encoded.mask[:, None, first:]).nan_to_num(0.0)
 
-    def score_apart(self, encoded: ReadingInputs) -> tuple[torch.Tensor, Any, tuple[torch.Tensor, ...]]:
+    def score_apart(self, encoded: ReadingInputs) -> tuple[torch.Tensor, Any, tuple[torch.Tensor, ...] | None]:
         """As `score_steps`, by LoRRA: scores (N, 1, V + W), the question's states, one layer of glances."""
         first, last = encoded.num_question, encoded.mask.shape[1] - encoded.num_ocr
         words, mask = encoded.embeds[:, :first], encoded.mask

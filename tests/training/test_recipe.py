@@ -222,6 +222,7 @@ def test_the_scores_a_recipe_may_name_are_those_there_are() -> None:
 # -- keys that a task reads ------------------------------------------------------------------------------------------
 
 OTHER_VALUES = {  # a value of its own for every kind of key
+    "reading.words": "regions",
     **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
     "train.betas": [0.5, 0.6],
     "train.image_shapes": [[48, 64]],
