@@ -33,9 +33,11 @@ if TYPE_CHECKING:
         check_regions,
         check_times,
         choose_frames,
+        kept_words,
         load_clip,
         load_image,
         load_image_or_clip,
+        ocr_inputs,
         open_clip,
         pad_regions,
     )
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
+    from .modeling_text_reading import UpDownForTextReading
     from .modeling_video import UpDownForMomentRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
     from .open_names_updown import embed_names, open_regions
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
         UpDownMultipleChoiceOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
+        UpDownReadingOutput,
         UpDownReasoningOutput,
         UpDownRetrievalOutput,
         UpDownVqaOutput,
@@ -124,10 +128,12 @@ HOMES = {  # public name -> the module it is imported from
     "check_regions": "processors",
     "check_times": "processors",
     "choose_frames": "processors",
+    "kept_words": "processors",
     "load_clip": "processors",
     "load_image": "processors",
     "load_image_or_clip": "processors",
     "normalize_answer": "processors.answer_text_updown",
+    "ocr_inputs": "processors",
     "open_clip": "processors",
     "open_ocr": "processors.ocr_updown",
     **dict.fromkeys(("Word", "checked_words", "word_in_box", "word_regions"), "processors.words_updown"),

@@ -9,13 +9,14 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from .configuration_moments_updown import MomentConfig
+from .configuration_reading_updown import ReadingConfig
 from .configuration_time_updown import TimedRegionsConfig
 from .configuration_updown import region_source_config
 from .labels_updown import LabelledConfig
 
 
 @strict
-class UpDownFusionConfig(MomentConfig, LabelledConfig):
+class UpDownFusionConfig(ReadingConfig, MomentConfig, LabelledConfig):
     r"""The fusion model: any Hugging Face text encoder, run on words, on regions or on both together.
 
     text_config (any encoder's config, or its fields with `model_type`, defaults to `BertConfig()`):
@@ -124,6 +125,8 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
         Multiple choice: words may be linked to regions ("[person1]"), whose embeddings are then added to theirs.
     moment_head, moment_inputs, ... :
         Which spans of a clip a sentence is about, as `MomentConfig` has it.
+    reading_head, reading_objects, ... :
+        Answers that are read off OCR words, as `ReadingConfig` has it.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
     object_tags, attribute_tags, ..., time_embedding, vision_config, freeze_regions:
@@ -136,7 +139,7 @@ class UpDownFusionConfig(MomentConfig, LabelledConfig):
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
         *("answer_logits", "phrase_scores", "none_scores", "pred_boxes"),
         *("span_predictions", "saliency_scores", "step_seconds"),
-        *("hidden_states", "attentions", "region_boxes"),
+        *("hidden_states", "attentions", "region_boxes", "ocr_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
 

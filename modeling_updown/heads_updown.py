@@ -98,6 +98,8 @@ MOMENTS = AutoClass(  # transformers' own task of that class names classes, so i
     "AutoModelForVideoClassification", "moment-retrieval", "UpDownMomentRetrievalPipeline", "pipeline_moments"
 )
 
+READINGS = AutoClass("AutoModelForDocumentQuestionAnswering")
+
 HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownDetector", "modeling_detector", DETECTOR, BOXES, "UpDownDetectorOutput"),
     Head("UpDownDetector", "modeling_detector", DETECTOR, BASE, "UpDownDetectorOutput"),
@@ -116,6 +118,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownFusionForMultipleChoice", "modeling_multiple_choice", FUSION, CHOICES, "UpDownMultipleChoiceOutput"),
     Head("UpDownForMomentRetrieval", "modeling_video", FUSION, MOMENTS, "UpDownMomentOutput"),
+    Head("UpDownForTextReading", "modeling_text_reading", FUSION, READINGS, "UpDownReadingOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
     Head("UpDownPrefixLMForVisualQuestionAnswering", "modeling_prefix_vqa", PREFIX_LM, ANSWERS, "UpDownPrefixLMOutput"),
 )

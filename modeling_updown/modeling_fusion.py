@@ -9,7 +9,7 @@ or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the enco
 A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
 order: all stand at the text's first position, and where they are is given by their boxes. The heads are in
 `modeling_retrieval.py`, `modeling_pretraining.py`, `modeling_fusion_vqa.py`, `modeling_grounding.py`,
-`modeling_reasoning.py`, `modeling_multiple_choice.py` and `modeling_video.py`.
+`modeling_reasoning.py`, `modeling_multiple_choice.py`, `modeling_video.py` and `modeling_text_reading.py`.
 """
 
 import inspect

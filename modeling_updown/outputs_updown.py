@@ -260,6 +260,29 @@ class UpDownMomentOutput(ModelOutput):
 
 
 @dataclass
+class UpDownReadingOutput(ModelOutput):
+    """What `UpDownForTextReading` returns for N answers of S steps; V entries of the vocabulary, W OCR words.
+
+    loss (scalar, *optional*): binary cross-entropy, summed over vocabulary and OCR words, a mean over steps.
+    logits (`torch.Tensor` of shape (N, S, V + W)): a score of each entry of the vocabulary, then of each OCR word, at
+        each step; near -10,000 where an image has fewer OCR words.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of question, objects, OCR words and steps, of the
+        embeddings and of every layer; of `reading_head="lorra"` those of the question.
+    attentions (tuple of tensors of shape (N, S, R + W), *optional*): how objects and OCR words were weighed at each
+        step, one a layer, summing to 1; 0 where there are none. Without objects R is 0.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where the objects are, for each of the images.
+    ocr_boxes (`torch.Tensor` of shape (P, W, 4), *optional*): where the OCR words are.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+    ocr_boxes: torch.Tensor | None = None
+
+
+@dataclass
 class UpDownFusionOutput(ModelOutput):
     """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
 

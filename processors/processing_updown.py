@@ -16,6 +16,7 @@ from transformers.tokenization_utils_base import TextInput
 
 from .code_updown import write_code
 from .image_processing_updown import write_image_code
+from .ocr_batching_updown import kept_words, ocr_inputs
 from .region_batching_updown import check_regions, pad_regions, split_regions
 from .region_links_updown import padded_links, plain_text, word_links
 
@@ -52,6 +53,7 @@ class UpDownProcessor(ProcessorMixin):
         text: TextInput | list[TextInput] | None = None,
         regions: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         tags: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None,
+        words: Sequence[Any] | None = None,
         **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
         """Makes a model's arguments from images, text and regions, at least one of which must be given.
@@ -63,18 +65,22 @@ class UpDownProcessor(ProcessorMixin):
                 the names are those of `region_batching_updown`.
             tags: which regions the words in brackets of a text carry, {"person1": [0]} for "is [person1] here?"; of a
                 list of prompts one for all, or a list.
+            words: the OCR words of one image, or a list of those of each image, as `ocr_batching_updown` has them; the
+                first fifty of an image are read.
             kwargs: arguments of the image processor and the tokenizer, such as `return_tensors="pt"`.
 
         Returns:
             `pixel_values` (and `pixel_mask`) for images; `input_ids` and `attention_mask` for text, with tags
             `word_regions` (prompts, tokens, regions of a token; -1 for none) as well; `region_features`,
-            `region_boxes`, `region_mask` and the optional region names for regions.
+            `region_boxes`, `region_mask` and the optional region names for regions; `ocr_boxes`, `ocr_mask`,
+            `ocr_input_ids` and `ocr_characters` for OCR words, nothing where there are none.
 
         Raises:
-            ValueError: if nothing is given, for a tag that names no region, and as `load_image` and `check_regions`.
+            ValueError: if nothing is given, for a tag that names no region, and as `load_image`, `check_regions` and
+                `kept_words`.
         """
-        if images is None and text is None and regions is None:
-            raise ValueError("there is nothing to process; give images, text or regions")
+        if images is None and text is None and regions is None and words is None:
+            raise ValueError("there is nothing to process; give images, text, regions or OCR words")
         features: dict[str, Any] = {}
         if tags is not None:
             text, features["word_regions"] = self._linked(text, tags, kwargs)
@@ -84,6 +90,9 @@ class UpDownProcessor(ProcessorMixin):
             each_image = _images(regions)
             check_regions(each_image)
             features.update(pad_regions(each_image))
+        if words is not None:
+            each_words = [words] if words and isinstance(words[0], Mapping) else words
+            features.update(ocr_inputs([kept_words(own) for own in each_words], self.tokenizer))
         return_tensors: Any = kwargs.get("return_tensors")
         return BatchFeature(features, tensor_type=return_tensors)
 

@@ -24,6 +24,7 @@ from modeling_updown import (
     UpDownForDenseCaptioning,
     UpDownForImageCaptioning,
     UpDownForMomentRetrieval,
+    UpDownForTextReading,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
@@ -241,6 +242,20 @@ def tiny_moments(**changes: Any) -> UpDownForMomentRetrieval:
     fields |= {"moment_num_heads": 4, "moment_ffn_size": 48, "moment_queries": 5, "moment_alignment_size": 8}
     fields |= {"moment_segments": 4, "moment_map_layers": 2, "moment_map_kernel": 3, **changes}
     return seeded(UpDownForMomentRetrieval, tiny_fusion_config(**fields))
+
+
+READ_ANSWERS = ("<pad>", "<s>", "</s>", "<unk>", "yes", "no", "red", "dog")
+
+
+def tiny_reading(**changes: Any) -> UpDownForTextReading:
+    """Answers by reading on the fusion model, in evaluation mode; the regions of an image are given, of width 12."""
+    fields: dict[str, Any] = {
+        "vision_config": None,
+        "region_feature_size": 12,
+        "id2label": dict(enumerate(READ_ANSWERS)),
+    }
+    fields |= {"reading_max_steps": 5, "reading_max_ocr": 8, **changes}
+    return seeded(UpDownForTextReading, tiny_fusion_config(**fields))
 
 
 def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
@@ -531,6 +546,13 @@ def save_tiny_multiple_choice(folder: Path, **changes: Any) -> Path:
 def save_tiny_moments(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the model of moment retrieval and its processor into one folder, which is returned."""
     tiny_moments(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_reading(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the model of reading and its processor into one folder, which is returned."""
+    tiny_reading(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
 

@@ -309,3 +309,65 @@ def check_glances(test: Any) -> None:
         test.assertEqual(weights.shape, (len(inputs["input_ids"]), config.num_attention_heads, real.shape[1]))
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
         test.assertEqual(weights[~real[:, None].expand_as(weights)].abs().max().item(), 0)
+
+
+def check_step_glances(test: Any) -> None:
+    """One tensor a layer, (answers, steps, objects and OCR words), where asked for; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), config.num_hidden_layers)
+    masks = [inputs[name] for name in ("region_mask", "ocr_mask") if name in inputs]
+    check_shares(test, attentions, torch.cat(masks, dim=1))
+
+
+def check_single_glance(test: Any) -> None:
+    """As `check_step_glances`, of the one layer and step of a single pass."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), 1)
+    check_shares(test, attentions, torch.cat([inputs["region_mask"], inputs["ocr_mask"]], dim=1))
+
+
+def check_shares(test: Any, attentions: tuple[torch.Tensor, ...], mask: torch.Tensor) -> None:
+    """Weights (rows, 1, what is weighed) sum to 1 and are 0 where mask (rows, what is weighed) is False."""
+    for weights in attentions:
+        test.assertEqual(weights.shape, (len(mask), 1, mask.shape[1]))
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        test.assertEqual(weights[~mask[:, None]].abs().max().item(), 0)
+
+
+def check_states_of_question(test: Any) -> None:
+    """The states of the question's words, by argument or config."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    by_argument = test.all_model_classes[0](config).eval()
+    test.assertIsNone(by_argument(**inputs).hidden_states)
+    config.output_hidden_states = True
+    by_config = test.all_model_classes[0](config).eval()
+    for model, arguments in ((by_argument, {"output_hidden_states": True}), (by_config, {})):
+        (states,) = model(**inputs, **arguments).hidden_states
+        test.assertEqual(states.shape, (*inputs["input_ids"].shape, config.hidden_size))
+
+
+def check_gradients_of_question(test: Any) -> None:
+    """The question's states keep their gradient, and one starts from the weights."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    scores = output.logits[output.logits > -1000]
+    (scores.sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+
+
+def check_gradients_of_documents(test: Any) -> None:
+    """As `check_gradients_of_states`, without objects."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    (output.logits.sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.ocr_embedding.of_boxes.weight.grad.abs().max().item(), 0)

@@ -7,6 +7,7 @@ import torch
 
 from modeling_updown import (
     UpDownForMomentRetrieval,
+    UpDownForTextReading,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
     UpDownFusionForImagePairs,
@@ -28,6 +29,9 @@ except ImportError:  # without them this file is only looked through for doctest
     from .common_spec import GRID, NUM_ANSWERS, NUM_REGIONS, NUM_WORDS, REGION_WIDTH, TAGS, with_probabilities
 
     ModelSpec = object
+
+NUM_OCR = 3  # words
+OCR_FIELDS = ("ocr_boxes", "ocr_input_ids", "ocr_characters", "ocr_features")
 
 
 class FusionSpec(ModelSpec):
@@ -322,6 +326,77 @@ class MomentMapSpec(MomentsSpec):
         **{name: check for name, check in MomentsSpec.overrides.items() if name != "test_attention_outputs"},
         "test_hidden_states_output": checks.check_map_states,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_map,
+    }
+
+
+class TextReadingSpec(FusionSpec):
+    """Answers written word by word from a vocabulary and OCR words, with a question encoder of its own (M4C)."""
+
+    name = "TextReading"
+    all_model_classes = (UpDownForTextReading,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForDocumentQuestionAnswering": UpDownForTextReading}
+    seq_length = NUM_WORDS + NUM_REGIONS + NUM_OCR + 1  # of the one pass over question, objects, OCR words and a step
+    config_kwargs = FusionSpec.config_kwargs | {
+        "region_embedding": "uniter",
+        "reading_question_layers": 1,
+        "reading_max_steps": 4,
+        "reading_max_ocr": 6,
+        "reading_characters": "convolution",
+        "reading_appearance": True,
+        "reading_order": True,
+    }
+    labels_for = {
+        "UpDownForTextReading": lambda spec, config: torch.tensor([NUM_ANSWERS, 4, 2]).expand(spec.batch_size, -1)
+    }
+    overrides = FusionSpec.overrides | {
+        "additional_model_inputs": [*FusionSpec.overrides["additional_model_inputs"], *OCR_FIELDS],
+        "all_generative_model_classes": (),  # what those tests hand `generate` as the words so far is a question here
+        "test_attention_outputs": checks.check_step_glances,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_finite_states,
+    }
+    skip: dict[str, str] = {}
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        shape, generator = (self.batch_size, NUM_OCR), torch.Generator().manual_seed(1)
+        mask = torch.ones(shape, dtype=torch.bool)
+        mask[1, 1:] = False
+        corners = torch.rand(*shape, 2, generator=generator) / 2
+        return super().prepare_inputs(config) | {
+            "ocr_boxes": torch.cat([corners, corners + 0.5], dim=-1),
+            "ocr_mask": mask,
+            "ocr_input_ids": torch.randint(1, 80, (*shape, 2), generator=generator),  # of a shrunk vocabulary too
+            "ocr_characters": torch.randint(1, 257, (*shape, 5), generator=generator),
+            "ocr_features": torch.rand(*shape, config.region_feature_size, generator=generator),
+        }
+
+
+class DocumentReadingSpec(TextReadingSpec):
+    """The same of documents, without objects, question and OCR words in one pass."""
+
+    name = "DocumentReading"
+    config_kwargs = FusionSpec.config_kwargs | {"reading_objects": False, "reading_max_ocr": 6}
+    seq_length = NUM_WORDS + NUM_OCR + 1
+    overrides = TextReadingSpec.overrides | {
+        "additional_model_inputs": [*OCR_FIELDS],
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_documents,
+    }
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        inputs = super().prepare_inputs(config)
+        return {name: values for name, values in inputs.items() if not name.startswith("region")}
+
+
+class LorraReadingSpec(TextReadingSpec):
+    """The same in a single pass over what the question attends to (LoRRA)."""
+
+    name = "LorraReading"
+    config_kwargs = FusionSpec.config_kwargs | {"reading_head": "lorra", "reading_max_ocr": 6}
+    labels_for = {"UpDownForTextReading": lambda spec, config: torch.full((spec.batch_size, 1), NUM_ANSWERS)}
+    overrides = TextReadingSpec.overrides | {
+        "test_attention_outputs": checks.check_single_glance,
+        "test_hidden_states_output": checks.check_states_of_question,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_question,
     }
 
 

@@ -70,7 +70,7 @@ def test_each_input_may_come_alone(processor: UpDownProcessor) -> None:
     assert list(processor(text="a", return_tensors="pt")) == ["input_ids", "attention_mask"]
     regions = processor(regions=regions_of(2), return_tensors="pt")
     assert list(regions) == ["region_features", "region_boxes", "region_mask"]
-    with pytest.raises(ValueError, match="nothing to process; give images, text or regions"):
+    with pytest.raises(ValueError, match="nothing to process; give images, text, regions or OCR words"):
         processor()
 
 
@@ -129,6 +129,7 @@ def test_published_folder_loads_without_this_package(tmp_path: Path) -> None:
         "image_processing_updown.py",
         "code_updown.py",
         "image_download_updown.py",
+        "ocr_batching_updown.py",
         "processing_updown.py",
         "region_batching_updown.py",
         "region_links_updown.py",

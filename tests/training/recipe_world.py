@@ -10,6 +10,7 @@ from tests.training import (
     recipe_moments,
     recipe_phrases,
     recipe_questions,
+    recipe_reading,
     recipe_statements,
 )
 from tests.training.recipe_files import drawn_scenes
@@ -43,6 +44,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_choices.write_choices,
     recipe_moments.write_moments,
     recipe_clips.write_clips,
+    recipe_reading.write_reading,
 )
 
 

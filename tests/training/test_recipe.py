@@ -84,6 +84,7 @@ def test_there_are_recipes_for_every_stage() -> None:
         *(f"vqa/{name}_qa" for name in ("msrvtt", "msvd", "activitynet")),
         *(f"vqa/{name}" for name in ("tgif_frameqa", "tgif_count", "next_oe")),
         *(f"multiple_choice/{name}" for name in ("next_qa", "tgif_action", "tgif_transition")),
+        "reading/written_questions",
         "vqa/v2",
         "vqa/v2_newatt",
         "vqa/daquar",
@@ -221,6 +222,7 @@ def test_the_scores_a_recipe_may_name_are_those_there_are() -> None:
 # -- keys that a task reads ------------------------------------------------------------------------------------------
 
 OTHER_VALUES = {  # a value of its own for every kind of key
+    "reading.words": "regions",
     **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
     "train.betas": [0.5, 0.6],
     "train.image_shapes": [[48, 64]],
@@ -295,6 +297,11 @@ FINDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
 train.frozen_encoder train.withhold moments.duration_seconds moments.windows moments.round_seconds
 """
+READS = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
+train.withhold reading.words reading.vocabulary reading.min_count reading.top evaluate.num_beams
+evaluate.final_num_beams
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -307,7 +314,7 @@ CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
     **dict.fromkeys(("entailment", "grounding", "multi", "pairs"), ("crops",)),  # of multi: by the part
-    **dict.fromkeys(("moments", "multiple_choice"), ("crops", "flips")),
+    **dict.fromkeys(("moments", "multiple_choice", "reading"), ("crops", "flips")),
     "detection": ("store", "source", "pretrained"),
 }
 READ_BY = {
@@ -325,6 +332,7 @@ READ_BY = {
     "pairs": [TOP_DOWN, STATEMENTS],
     "moments": [TOP_DOWN, FINDS, "train.questions_per_image"],
     "multiple_choice": [TOP_DOWN, CHOOSES],
+    "reading": [TOP_DOWN, READS],
     "multi": [
         TOP_DOWN,
         "text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate",

@@ -17,6 +17,7 @@ from tests.training.tiny_run import (
     tiny_moments_recipe,
     tiny_multi_recipe,
     tiny_multiple_choice_recipe,
+    tiny_reading_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
     tiny_statements_recipe,
@@ -46,6 +47,7 @@ SAVED = {
     "UpDownFusionForImagePairs": tiny.save_tiny_pairs,
     "UpDownFusionForMultipleChoice": tiny.save_tiny_multiple_choice,
     "UpDownForMomentRetrieval": tiny.save_tiny_moments,
+    "UpDownForTextReading": tiny.save_tiny_reading,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
@@ -59,6 +61,7 @@ TAKES = {
     "pairs": ["UpDownFusionForImagePairs"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
+    "reading": ["UpDownForTextReading"],
     "retrieval": ["UpDownFusionForImageTextRetrieval"],
     "vqa": ["UpDownForVisualQuestionAnswering"],
 }
@@ -74,6 +77,7 @@ RECIPES: dict[str, Any] = {
     "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
+    "reading": tiny_reading_recipe,
     "retrieval": tiny_retrieval_recipe,
     "vqa": tiny_vqa_recipe,
 }
@@ -119,14 +123,16 @@ def tiny_type(folder: Path) -> str:
     return found
 
 
-ON_FUSION = (*("entailment", "grounding", "moments", "multi", "multiple_choice", "pairs", "retrieval", "pretraining"),)
+ON_FUSION = (
+    *("entailment", "grounding", "moments", "multi", "multiple_choice", "pairs", "pretraining", "reading", "retrieval"),
+)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
         fusion = task in ON_FUSION and (
-            "Fusion" in name or name == "UpDownForMomentRetrieval"
+            "Fusion" in name or name in ("UpDownForMomentRetrieval", "UpDownForTextReading")
         )  # a start for other heads
         if name in TAKES[task] or fusion:
             continue

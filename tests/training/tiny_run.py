@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from tests.tiny import tiny_pyramid_config
+from tests.training.written_forms import written_questions
 from training.checkpoints import checkpoints
 from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
 from training.regions.store import RegionStoreWriter
@@ -170,6 +171,37 @@ def tiny_statements_recipe(
     values["train"] = {"objective": "cross_entropy", **(train or {})}
     values["train"].setdefault("captions_per_image", TrainRecipe.captions_per_image)
     return tiny_grounding_recipe(folder, **{**values, **changes})
+
+
+def tiny_reading_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Questions about the words of drawn scenes, regions as in `tiny_grounding_recipe`, a BERT of two layers."""
+    if not (folder / "photos").exists():
+        write_forms(folder)
+    files = {split: str(folder / f"{split}.json") for split in NUM_SCENES}
+    grounding = tiny_grounding_recipe(folder)
+    values: dict[str, Any] = {
+        **{name: getattr(grounding, name) for name in ("output", "regions", "text")},
+        "task": "reading",
+        "data": {"format": "written_questions", "annotations": files, "images": str(folder / "photos")},
+        "model": {**grounding.model, "reading_max_steps": 3, "reading_max_ocr": 8},
+        "train": TrainRecipe(
+            **{"objective": "binary_cross_entropy", "epochs": 2, "batch_size": 8, "max_words": 12, "warmup_steps": 5}
+            | {"learning_rate": 5e-3, **(train or {})}
+        ),
+        "evaluate": EvaluateRecipe(metric="reading_exact_match", batch_size=6),
+    }
+    return recipe_of({**values, **changes})
+
+
+def write_forms(folder: Path) -> None:
+    """The files of `recipe_reading` of every split, and a photo of each form."""
+    (folder / "photos").mkdir(parents=True)
+    for seed, (split, count) in enumerate(NUM_SCENES.items()):
+        questions = written_questions(count, seed=seed)
+        for number, question in enumerate(questions):
+            question["image"] = f"{question['image_id']}.png"
+            draw_scene(number, seed=seed, image_size=32)[0].save(folder / "photos" / question["image"])
+        (folder / f"{split}.json").write_text(json.dumps(questions))
 
 
 def tiny_moments_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:

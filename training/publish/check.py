@@ -29,6 +29,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
 }
 TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded
+WORDS = [{"text": "red", "box": [0.2, 0.2, 0.6, 0.4]}, {"text": "CIRCLE", "box": [0.2, 0.5, 0.6, 0.7]}]
 NUMBERS = 32  # how many numbers of each output are compared
 RETRIEVAL = "AutoModelForZeroShotImageClassification"
 
@@ -104,7 +105,9 @@ def inputs_of(processor: Any) -> dict[str, Any]:
     """`drawn_image` and, if the processor has a tokenizer, `TEXTS`, as model inputs."""
     if not hasattr(processor, "tokenizer"):
         return dict(processor(images=drawn_image(), return_tensors="pt"))
-    return dict(processor(images=drawn_image(), text=TEXTS, padding=True, truncation=True, return_tensors="pt"))
+    read = {"words": WORDS} if "words" in inspect.signature(type(processor).__call__).parameters else {}
+    settings: dict[str, Any] = {"padding": True, "truncation": True, "return_tensors": "pt"}
+    return dict(processor(images=drawn_image(), text=TEXTS, **read, **settings))
 
 
 def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from . import (
     pairs,
     prefix_lm,
     pretraining,
+    reading,
     retrieval,
     vqa,
 )
@@ -27,7 +28,8 @@ TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
         *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC, moments.SPEC),
-        *(multi.SPEC, multiple_choice.SPEC, pairs.SPEC, prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
+        *(multi.SPEC, multiple_choice.SPEC, pairs.SPEC, prefix_lm.SPEC, pretraining.SPEC, reading.SPEC),
+        *(retrieval.SPEC, vqa.SPEC),
     )
 }
 

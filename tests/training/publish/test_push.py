@@ -265,11 +265,10 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         "AutoModelForSequenceClassification": tiny.save_tiny_entailment(tmp_path / "saved_entailment"),
         "AutoModelForNextSentencePrediction": tiny.save_tiny_pairs(tmp_path / "saved_pairs"),
         "AutoModelForMultipleChoice": tiny.save_tiny_multiple_choice(tmp_path / "saved_choices"),
-        "AutoModelForVideoClassification": tiny.save_tiny_moments(
-            tmp_path / "saved_moments", vision_config=tiny.tiny_grid_config()
-        ),
     }
     for auto, model in (
+        ("AutoModelForDocumentQuestionAnswering", tiny.tiny_reading(vision_config=tiny.tiny_grid_config())),
+        ("AutoModelForVideoClassification", tiny.tiny_moments(vision_config=tiny.tiny_grid_config())),
         ("AutoModelForPreTraining", tiny.tiny_pretraining()),
         ("AutoModelForMaskedLM", tiny.tiny_masked_lm()),
     ):
@@ -287,7 +286,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         program += f"print(json.dumps(check.outputs_of({str(made)!r}, {options})))\n"
     found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
     assert is_same(found, expected)
-    vqa, grounding, entailment, pairs, choices, moments, pretraining, masked_lm = expected
+    vqa, grounding, entailment, pairs, choices, reading, moments, pretraining, masked_lm = expected
     judged = entailment["tasks"]["visual-entailment"]
     assert [one["sequence"] for one in judged] == ["a red circle is there", "nothing is there"]
     assert sorted(judged[0]["labels"]) == ["contradiction", "entailment", "neutral"]
@@ -301,6 +300,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
     assert len(moments["outputs"]["AutoModelForVideoClassification"]["pred_spans"]) == 20
     assert [len(spans) for spans in moments["tasks"]["moment-retrieval"]] == [5, 5]
+    assert {"logits", "ocr_boxes"} <= {*reading["outputs"]["AutoModelForDocumentQuestionAnswering"]}
     made = pretraining["outputs"]["AutoModelForPreTraining"]
     assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {*made}
     for outputs in (one["outputs"] for one in expected):

@@ -14,6 +14,7 @@ from tests.training.tiny_run import (
     tiny_moments_recipe,
     tiny_multi_recipe,
     tiny_multiple_choice_recipe,
+    tiny_reading_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
     tiny_statements_recipe,
@@ -37,6 +38,7 @@ RECIPES: dict[str, Any] = {
     "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
+    "reading": tiny_reading_recipe,
     "retrieval": tiny_retrieval_recipe,
     "vqa": tiny_vqa_recipe,
 }
