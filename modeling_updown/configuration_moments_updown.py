@@ -30,6 +30,9 @@ class MomentConfig(TimedRegionsConfig):
         sentence, whose steps are its own then.
     moment_changes (`bool`, defaults to `False`):
         Whether the head reads of each step also how it differs from the one before, each normalised by itself.
+    moment_similarity (`bool`, defaults to `False`):
+        Map, by `"states"`: whether runs also score by how like the sentence they are in the space in which a retrieval
+        model compares images and texts (`projection_size`; `pooling` must be `"mean"`).
     moment_step_seconds (`float`, defaults to 2.0):
         How long the only step of a clip lasts whose duration is not given, and each bin of `moment_span_loss`
         `"cross_entropy"`.
@@ -71,6 +74,7 @@ class MomentConfig(TimedRegionsConfig):
     moment_text_size: int | None = None
     moment_pooling: Literal["mean", "attention", "sentence"] = "mean"
     moment_changes: bool = False
+    moment_similarity: bool = False
     moment_step_seconds: float | int = 2.0
     moment_hidden_size: int = 256
     moment_num_heads: int = 8
@@ -145,6 +149,11 @@ class MomentConfig(TimedRegionsConfig):
             )
         if len(lowest_and_highest) != 2 or not 0 <= lowest_and_highest[0] < lowest_and_highest[1] <= 1:
             raise ValueError(f"moment_map_iou={lowest_and_highest} must be two IoUs that rise, in 0..1")
+        if self.moment_similarity and (self.moment_head != "map" or self.moment_inputs != "states"):
+            raise ValueError(
+                f"moment_similarity is of moment_head='map' with moment_inputs='states', not of {self.moment_head!r} "
+                f"with {self.moment_inputs!r}"
+            )
         if not 0 < self.moment_nms_iou <= 1:
             raise ValueError(f"moment_nms_iou={self.moment_nms_iou} must be above 0 and at most 1, as an IoU is")
 

@@ -250,6 +250,10 @@ class UpDownFusionConfig(ReadingConfig, MomentConfig, LabelledConfig):
                 f"clip_layers={self.clip_layers} must be 1 or more, and clip_heads={heads} must divide "
                 f"projection_size={self.projection_size}"
             )
+        if self.moment_similarity and self.pooling != "mean":
+            raise ValueError(
+                f"moment_similarity compares means of states, but pooling is {self.pooling!r}: set it to mean"
+            )
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(
                 f"min_temperature={self.min_temperature}, temperature={self.temperature} and "

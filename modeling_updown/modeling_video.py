@@ -22,11 +22,12 @@ from .clip_steps_updown import ClipSteps, pooled_steps, regions_by_step, steps_o
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .modeling_attention import TextRows
-from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel
+from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state
 from .moment_layers_updown import InputProjection, MomentLayer
 from .moment_map_updown import MomentMap
 from .moment_pooling_updown import SentencePooling, StepChanges
 from .moment_set_updown import FoundSet, MomentSet, SpanLayers
+from .moment_similarity_updown import FIRST_SCALE, RunSimilarity
 from .moment_spans_updown import ranked_spans, rounded_spans
 from .outputs_updown import UpDownMomentOutput
 from .regions_updown import Regions, optional_fields
@@ -79,6 +80,11 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         kind = MomentSet if config.moment_head == "spans" else MomentMap
         step_size = 2 * clip_size if config.moment_changes else clip_size
         self.moments: Any = kind(config, clip_size=step_size, text_size=text_size)
+        self.run_similarity: RunSimilarity | None = None
+        if config.moment_similarity:
+            self.image_projection = nn.Linear(clip_size, config.projection_size, bias=False)
+            self.text_projection = nn.Linear(text_size, config.projection_size, bias=False)
+            self.run_similarity = RunSimilarity(config.moment_segments)
         self.post_init()
 
     @torch.no_grad()
@@ -86,6 +92,8 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         """As the base class has it; the layers of the head as DETR's (Glorot and Bengio 2010), and convolutions of the
         map for the ReLU after them (He et al. 2015), without which little would get through them."""
         super()._init_weights(module)
+        if isinstance(module, RunSimilarity):
+            nn.init.constant_(module.scale, FIRST_SCALE)
         if isinstance(module, InputProjection | SentencePooling | MomentLayer | SpanLayers | MomentMap):
             for part in module.modules():
                 if isinstance(part, nn.Linear):
@@ -143,8 +151,14 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         regions, index = joined_frames(regions, frames, image_index, images=pixel_values is not None)
         rows = TextRows.of(index, num_texts=len(words), num_images=len(regions.region_mask), device=words.device)
-        clips, steps = self.read_rows(rows, regions, duration_seconds, words, word_mask)
+        vectors, clip_steps, whole = self.read_regions(regions, duration_seconds)
+        steps = clip_steps.of_rows(rows.image_index)
+        clips = self.pool_rows(rows, vectors, clip_steps, words, word_mask)
         found = self.moments(clips.to(words.dtype), steps, words, word_mask)
+        if self.run_similarity is not None:
+            images = self.image_projection(whole)
+            texts = self.text_projection(mean_state(words, word_mask))
+            found = self.run_similarity(found, images, texts, steps, rows)
         is_set = isinstance(found, FoundSet)
         last = found.layers[-1] if is_set else found
         spans, scores = self.moments.in_seconds(last, steps)
@@ -215,33 +229,32 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
             raise ValueError("text_features hold NaN or infinity: extract the features of these words anew")
         return features.to(self.dtype), mask
 
-    def read_rows(
+    def pool_rows(
         self,
         rows: TextRows,
-        regions: Regions,
-        durations: torch.Tensor | None,
+        vectors: torch.Tensor,
+        steps: ClipSteps,
         words: torch.Tensor,
         word_mask: torch.Tensor,
-    ) -> tuple[torch.Tensor, ClipSteps]:
-        """The steps of the clip of each of N sentences as the head takes them, (N, C, size), and when they are."""
-        if self.sentence_pooling is None:
-            clips, steps = self.read_clips(regions, durations)
-            clips = rows.of_images(clips)
-        else:
-            vectors, steps = self.read_regions(regions, durations)
+    ) -> torch.Tensor:
+        """Regions of P clips (P, R, size) -> the steps of the clip of each of N sentences as the head takes them,
+        (N, C, size)."""
+        if self.sentence_pooling is not None:
             clips = self.sentence_pooling(vectors, steps, words, word_mask, rows)
-        if self.step_changes is not None:
-            clips = self.step_changes(clips)
-        return clips, steps.of_rows(rows.image_index)
+        else:
+            clips = rows.of_images(self.pool_steps(vectors, steps))
+        return clips if self.step_changes is None else self.step_changes(clips)
 
-    def read_clips(self, regions: Regions, durations: torch.Tensor | None) -> tuple[torch.Tensor, ClipSteps]:
-        """The steps of P clips, each pooled without a sentence, (P, C, size), and when they are."""
-        vectors, steps = self.read_regions(regions, durations)
+    def pool_steps(self, vectors: torch.Tensor, steps: ClipSteps) -> torch.Tensor:
+        """Regions of P clips (P, R, size) -> their steps, each pooled without a sentence, (P, C, size)."""
         scores = None if self.step_score is None else self.step_score(vectors).squeeze(-1)
-        return pooled_steps(vectors, steps, scores), steps
+        return pooled_steps(vectors, steps, scores)
 
-    def read_regions(self, regions: Regions, durations: torch.Tensor | None) -> tuple[torch.Tensor, ClipSteps]:
-        """The regions of P clips as `config.moment_inputs` has them, (P, R, size), and the steps that they make."""
+    def read_regions(
+        self, regions: Regions, durations: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ClipSteps, torch.Tensor | None]:
+        """The regions of P clips as `config.moment_inputs` has them, (P, R, size), the steps that they make, and, of
+        `"states"`, the vector of each step as retrieval pools it, (P, C, H)."""
         if regions.region_seconds is None:
             raise ValueError(
                 "Moments are spans of time: give region_seconds, when each region is seen, in seconds from the "
@@ -257,11 +270,11 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         if self.fusion is not None:
             vectors = self.fusion.embed_regions(regions)
         if self.config.moment_inputs == "states":
-            vectors = self.states_of_steps(vectors, steps)
-        return vectors, steps
+            return self.states_of_steps(vectors, steps)
+        return vectors, steps, None
 
-    def states_of_steps(self, embeds: torch.Tensor, steps: ClipSteps) -> torch.Tensor:
-        """Embedded regions (P, R, E) -> the fusion model's states of them (P, R, H), each step read by itself.
+    def states_of_steps(self, embeds: torch.Tensor, steps: ClipSteps) -> tuple[torch.Tensor, ClipSteps, torch.Tensor]:
+        """As `read_regions`, of embedded regions (P, R, E): the fusion model's states, each step read by itself.
 
         0 on padding.
         """
@@ -273,9 +286,12 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         seen = torch.zeros(shape, dtype=torch.bool, device=real.device)
         seen[rows, places] = True
         grouped = embeds.new_zeros(*shape, embeds.shape[-1]).index_put((rows, places), embeds[real])
-        states = fusion(region_embeds=grouped, region_mask=seen, return_dict=True).region_states
+        output = fusion(region_embeds=grouped, region_mask=seen, return_dict=True)
+        states, pooled = output.region_states, output.pooler_output
         vectors = states.new_zeros(*real.shape, states.shape[-1])
-        return vectors.index_put(real.nonzero(as_tuple=True), states[rows, places])
+        vectors = vectors.index_put(real.nonzero(as_tuple=True), states[rows, places])
+        whole = pooled.new_zeros(*steps.mask.shape, pooled.shape[-1])
+        return vectors, steps, whole.index_put(steps.mask.nonzero(as_tuple=True), pooled)
 
     # -- what is learnt -----------------------------------------------------------------------------------------------
 

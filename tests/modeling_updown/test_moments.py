@@ -100,7 +100,8 @@ def test_every_step_is_read_by_itself():
     model, inputs = tiny_moments(), clips()
     regions = model.get_regions(*(None, *(inputs[f"region_{name}"] for name in ("features", "boxes", "mask"))))
     regions.region_seconds = inputs["region_seconds"]
-    vectors, steps = model.read_clips(regions, None)
+    read, steps, _ = model.read_regions(regions, None)
+    vectors = model.pool_steps(read, steps)
     for clip in range(3):
         for step in range(int(steps.mask[clip].sum())):
             own = steps.of_regions[clip] == step
@@ -176,7 +177,8 @@ def test_the_map_is_that_of_loops():
     words, _ = model.read_words(inputs["input_ids"], None, None, None, None)
     regions = model.get_regions(*(None, *(inputs[f"region_{name}"] for name in ("features", "boxes", "mask"))))
     regions.region_seconds = inputs["region_seconds"]
-    vectors, _ = model.read_clips(regions, None)
+    read, steps, _ = model.read_regions(regions, None)
+    vectors = model.pool_steps(read, steps)
     segments = head.clip_projection(vectors)[0]  # four steps of 2 s are four segments
     text = head.of_text(head.text_projection(words)[0].mean(dim=0))
     states = torch.zeros(4, 4, 32)
@@ -387,10 +389,11 @@ def test_given_features_take_no_region_source():
 
 
 def test_pooling_is_that_of_the_steps():
-    """What `read_clips` gives of embeddings is `pooled_steps` of them."""
+    """What `pool_steps` gives of embeddings is `pooled_steps` of them."""
     model, inputs = tiny_moments(**FORMS["embeddings"]), clips()
     regions = model.get_regions(*(None, *(inputs[f"region_{name}"] for name in ("features", "boxes", "mask"))))
     regions.region_seconds = inputs["region_seconds"]
-    vectors, steps = model.read_clips(regions, None)
+    read, steps, _ = model.read_regions(regions, None)
+    vectors = model.pool_steps(read, steps)
     embeds = model.fusion.embed_regions(regions)
     assert_near(vectors, pooled_steps(embeds, steps, model.step_score(embeds).squeeze(-1)))

@@ -104,7 +104,8 @@ def found_by(model: UpDownForMomentRetrieval, inputs: dict[str, torch.Tensor]) -
     words, mask = model.read_words(None, None, None, inputs["text_features"], inputs["text_mask"])
     regions = model.get_regions(None, *(inputs.get(f"region_{name}") for name in ("features", "boxes", "mask")))
     regions.region_seconds = inputs["region_seconds"]
-    clips, steps = model.read_clips(regions, inputs["duration_seconds"])
+    read, steps, _ = model.read_regions(regions, inputs["duration_seconds"])
+    clips = model.pool_steps(read, steps)
     return model.moments(clips, steps, words, mask), steps, mask
 
 
