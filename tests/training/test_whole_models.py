@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForImageTextToText, AutoModelForMaskedLM, pipeline
 
 from modeling_updown import (
+    UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
+    UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
     UpDownPrefixLMForImageCaptioning,
@@ -24,6 +27,7 @@ from tests.tiny import (
     save_tiny_vqa,
     tiny_detector,
     tiny_encoder_config,
+    tiny_entailment,
     tiny_fusion,
     tiny_fusion_processor,
     tiny_image,
@@ -183,6 +187,22 @@ def test_training_adds_heads_but_takes_no_damaged_start(tmp_path: Path) -> None:
         drop_weights(tmp_path / folder, name)
         with pytest.raises(ValueError, match=rf"lacks \d+ weights? .* such as .*{name}"):
             load_with_new_heads(UpDownFusionForImageTextRetrieval, str(tmp_path / folder), objectives=objectives)
+
+
+def test_another_tasks_head_of_the_same_names_starts_anew_and_the_encoder_does_not(tmp_path: Path) -> None:
+    """Entailment has three answers and pairs two; regions of another width are no matter of the head."""
+    tiny_entailment(image_pairs="triplet").save_pretrained(tmp_path / "entailment")
+    start = load_file(tmp_path / "entailment" / "model.safetensors")
+    fields: dict[str, Any] = {"id2label": {0: "false", 1: "true"}, "num_images": 2}
+    model = load_with_new_heads(UpDownFusionForImagePairs, str(tmp_path / "entailment"), **fields)
+    weights = model.state_dict()
+    assert len(weights["answers.bias"]) == 2
+    encoder = [name for name in weights if name.startswith("fusion.text_model")]
+    assert encoder and all(torch.equal(weights[name], start[name]) for name in encoder)
+    with pytest.raises(ValueError, match="region_embedding"):
+        load_with_new_heads(UpDownFusionForImagePairs, str(tmp_path / "entailment"), region_feature_size=9, **fields)
+    with pytest.raises(RuntimeError):  # a head of the same task is not thrown away for the recipe's sake
+        load_with_new_heads(UpDownFusionForVisualEntailment, str(tmp_path / "entailment"), **fields)
 
 
 def test_a_pretrained_text_model_is_whole_but_for_what_is_not_used(tmp_path: Path) -> None:

@@ -179,13 +179,17 @@ def load_region_source(folder: str, *, key: str = "regions.pretrained") -> Any:
 def load_with_new_heads(kind: Any, folder: str, **fields: Any) -> Any:
     """A saved model in float32 as a class of other heads than it was saved with, or with other fields of its config.
 
-    Weights that the saved model did not have start at random. Raises `ValueError` where the folder lacks one of its
-    own or has it in another shape, and `RuntimeError` where the shape is due to `fields`.
+    Weights that the saved model did not have start at random, as those of another task's head do that have the names of
+    ours and other shapes. Raises `ValueError` where the folder lacks one of its own or has it in another shape, and
+    `RuntimeError` where the shape is due to `fields`.
     """
-    options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": not fields}
+    other = saved_class(AutoConfig.from_pretrained(folder)) is not kind
+    options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": other or not fields}
     model, info = kind.from_pretrained(folder, **options, **fields)
     lost = info["missing_keys"] & saved_names(folder) if info["missing_keys"] else set()
-    model.check_whole({**info, "missing_keys": lost})
+    encoder = f"{kind.base_model_prefix}."
+    misfits = {misfit for misfit in info["mismatched_keys"] if not other or misfit[0].startswith(encoder)}
+    model.check_whole({**info, "missing_keys": lost, "mismatched_keys": misfits})
     return model
 
 
