@@ -136,7 +136,11 @@ class UpDownGrid(UpDownPreTrainedModel):
         return resized.to(pixel_values.dtype)
 
     def feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w)."""
+        """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w).
+
+        Raises `ValueError` for images that are no whole number of a ViT's patches.
+        """
+        check_patches(self.backbone, pixel_values, name=self.config.backbone)
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # convolutions run faster
         if not self.config.joined_levels:
             return as_map(self.backbone, self.backbone.forward_features(pixel_values))
@@ -152,6 +156,20 @@ def build_backbone(config: UpDownGridConfig) -> nn.Module:
         return timm.create_model(config.backbone, pretrained=False, img_size=config.image_size, **options)
     except TypeError:  # CNNs take images of any size and know no img_size
         return timm.create_model(config.backbone, pretrained=False, **options)
+
+
+def check_patches(backbone: nn.Module, pixel_values: torch.Tensor, *, name: str) -> None:
+    """`ValueError` for images (B, 3, height, width) that the patches of a ViT do not cover exactly."""
+    embedding: Any = getattr(backbone, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    if is_traced() or patch is None or getattr(embedding, "dynamic_img_pad", False):
+        return
+    height, width = pixel_values.shape[-2:]
+    if height % patch[0] or width % patch[1]:
+        raise ValueError(
+            f"images of {height} x {width} pixels are no whole number of {name}'s patches of {patch[0]} x {patch[1]}: "
+            "make image_size a multiple of these"
+        )
 
 
 def as_map(backbone: nn.Module, features: torch.Tensor) -> torch.Tensor:
