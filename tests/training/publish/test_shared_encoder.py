@@ -52,6 +52,25 @@ def test_each_model_loads_as_before_from_fewer_bytes(folders: list[Path]) -> Non
         assert torch.equal(outputs(moved / name, kind), expected)
 
 
+def test_a_model_joins_folders_that_are_split_already(folders: list[Path], tmp_path: Path) -> None:
+    third = save_tiny_retrieval(tmp_path / "third")
+    model = KINDS[0].from_pretrained(third)
+    model.fusion.load_state_dict(KINDS[0].from_pretrained(folders[0]).fusion.state_dict())
+    model.save_pretrained(third)
+    before, share = outputs(third, KINDS[0]), share_encoder(folders)
+    kept = (folders[0] / SHARED).read_bytes()
+    assert share > 0 and share_encoder([folders[0], third]) > 0
+    assert (folders[0] / SHARED).read_bytes() == kept and (third / SHARED).is_symlink()
+    assert torch.equal(outputs(third, KINDS[0]), before)
+    with torch.no_grad():
+        model.get_input_embeddings().weight += 1
+    changed = tmp_path / "changed"
+    model.save_pretrained(changed)
+    with pytest.raises(ValueError, match="changed does not hold 1 of the .* weights .*: train it from there"):
+        share_encoder([folders[0], changed])
+    assert (changed / "model.safetensors").is_file()
+
+
 def test_what_is_pushed_is_whole(folders: list[Path], tmp_path: Path) -> None:
     before = outputs(folders[1], KINDS[1])
     share_encoder(folders)
