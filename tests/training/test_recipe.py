@@ -66,6 +66,7 @@ def test_there_are_recipes_for_every_stage() -> None:
         "detection/scenes",
         "prefix_lm/coco",
         "prefix_lm/flickr8k",
+        "prefix_lm/flickr8k_smollm2",
         "pretraining/captions",
         "pretraining/flickr8k",
         "pretraining/flickr8k_qa",
