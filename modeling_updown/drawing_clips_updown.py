@@ -138,7 +138,8 @@ def draw_moments(
     """Draw a timeline: thumbnails over time, the score of each moment as a curve, and the spans shaded, the best bold.
 
     Args:
-        clip: with `frames` (images), their `seconds` and `end_seconds`, as `load_clip` returns it.
+        clip: with `frames` (images), their `seconds` and `end_seconds`, as `load_clip` returns it; of a part of a clip
+            (`part_seconds`) the timeline is the part's.
         found: `spans`, mappings of `start` and `end` in seconds and `score`, the best first; and optionally
             `frame_scores`, a number for each frame of the clip.
         sentence: the title of the picture.
@@ -154,10 +155,11 @@ def draw_moments(
         raise ValueError(f"{len(scores)} frame_scores and {len(clip.frames)} frames: give the clip that was searched")
     width = TIMELINE_INCHES / THUMBNAILS
     height = width * min(clip.frames[0].height / clip.frames[0].width, 1.25)
+    start, end = seconds_looked_at(clip)
     figure = empty_figure(TIMELINE_INCHES + 2 * GAP_INCHES, height + CURVE_INCHES + 1.0)
     write(figure, GAP_INCHES, GAP_INCHES, sentence, fontsize=15, fontweight="bold")
     for place in range(THUMBNAILS):  # of the frame that is on the screen in the middle of its place
-        middle = (place + 0.5) / THUMBNAILS * clip.end_seconds
+        middle = start + (place + 0.5) / THUMBNAILS * (end - start)
         frame = max(int(np.searchsorted(clip.seconds, middle, side="right")) - 1, 0)
         place_image(figure, clip.frames[frame], (GAP_INCHES + place * width, 0.5, width - 0.04, height))
     total = figure.get_figheight()
@@ -169,7 +171,8 @@ def draw_moments(
 
 def draw_curve(axes: Any, clip: Any, spans: Sequence[Mapping[str, Any]], scores: Sequence[float] | None) -> None:
     """Draw the spans, shaded, with their seconds, and the scores of frames as steps over them."""
-    axes.set_xlim(0, clip.end_seconds)
+    start, end = seconds_looked_at(clip)
+    axes.set_xlim(start, end)
     axes.set_yticks([])
     axes.set_xlabel("")
     for place, span in reversed(list(enumerate(spans))):
@@ -180,7 +183,13 @@ def draw_curve(axes: Any, clip: Any, spans: Sequence[Mapping[str, Any]], scores:
             middle = (span["start"] + span["end"]) / 2
             axes.text(middle, 0.93, label, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=11)
     if scores is not None:
-        axes.step([*clip.seconds, clip.end_seconds], [*scores, scores[-1]], where="post", color="black", linewidth=1.5)
+        axes.step([*clip.seconds, end], [*scores, scores[-1]], where="post", color="black", linewidth=1.5)
+
+
+def seconds_looked_at(clip: Any) -> tuple[float, float]:
+    """Start and end of the part of a clip that was looked at, by default of all of it."""
+    part: tuple[float, float] | None = getattr(clip, "part_seconds", None)
+    return part or (0.0, float(clip.end_seconds))
 
 
 def frames_of_regions(clip: Any, result: Mapping[str, Any]) -> np.ndarray:

@@ -54,12 +54,14 @@ class Clip:
     seconds: (K,) float64, when each appears, counted from the clip's first frame.
     end_seconds: when the last frame of the whole clip disappears.
     note: what of a damaged clip could not be used, in one sentence; "" where nothing is amiss.
+    part_seconds: start and end of the part that was looked at, where that is not the whole clip.
     """
 
     frames: list[Image.Image]
     seconds: np.ndarray
     end_seconds: float
     note: str = ""
+    part_seconds: tuple[float, float] | None = None
 
 
 def load_clip(
@@ -96,7 +98,12 @@ def load_clip(
         found = list(reader.frames(chosen, max_pixels=MAX_CLIP_BYTES // (3 * len(chosen))))
         if reader.note:
             warnings.warn(reader.note, stacklevel=2)
-        return Clip([image for *_, image in found], np.array([s for _, s, _ in found]), reader.end, reader.note)
+        part = None
+        if not sampling.is_whole:
+            end = reader.end if sampling.end_seconds is None else min(sampling.end_seconds, reader.end)
+            part = (float(sampling.start_seconds), float(end))
+        images, seconds = [image for *_, image in found], np.array([moment for _, moment, _ in found])
+        return Clip(images, seconds, reader.end, reader.note, part)
 
 
 def load_image_or_clip(

@@ -160,6 +160,13 @@ def test_moments_are_those_of_the_model(video: Path, tmp_path: Path) -> None:
     assert finder(str(video), sentences[0], num_frames=4, top_k=1)[0]["start"] == pytest.approx(
         found[0][0]["start"], abs=1e-5
     )
+    part = finder(str(video), sentences, num_frames=4, top_k=3, start_seconds=0.2, end_seconds=0.6)
+    alone = finder({"video": load_clip(video).frames[2:6]}, sentences, num_frames=4, top_k=3, frame_rate=10.0)
+    for spans, others in zip(part, alone, strict=True):  # a part is read as a clip of its own
+        for span, other in zip(spans, others, strict=True):
+            assert span["start"] == pytest.approx(other["start"] + 0.2, abs=1e-4) and span["start"] >= 0.2
+            assert span["end"] == pytest.approx(other["end"] + 0.2, abs=1e-4) and span["end"] <= 0.6 + 1e-4
+            assert span["score"] == pytest.approx(other["score"], abs=1e-4)
     with pytest.raises(ValueError, match="a sentence is empty or no text"):
         finder(str(video), " ")
     with pytest.raises(TypeError, match="give a clip and a sentence"):
@@ -208,5 +215,11 @@ def test_pictures_show_when_and_where(tmp_path: Path) -> None:
     coloured = (levels[..., 0] - levels[..., 2] > 60).any(axis=0).nonzero()[0]  # columns with the colour of the span
     assert coloured.min() / shaded.width == pytest.approx(1 / 3, abs=0.02)
     assert coloured.max() / shaded.width == pytest.approx(2 / 3, abs=0.02)
+    part = Clip(clip.frames, clip.seconds + 3, 9.0, part_seconds=(3.0, 4.5))
+    found = {"spans": [{"start": 3.5, "end": 4.0, "score": 0.4}], "frame_scores": [0.1, 0.4, 0.1]}
+    levels = np.asarray(draw_moments(part, found, sentence="a dog"), dtype=int)
+    columns = (levels[..., 0] - levels[..., 2] > 60).any(axis=0).nonzero()[0]
+    assert columns.min() == pytest.approx(coloured.min(), abs=2)  # the timeline is that of the part
+    assert columns.max() == pytest.approx(coloured.max(), abs=2)
     with pytest.raises(ValueError, match="2 frame_scores and 3 frames"):
         draw_moments(clip, {"spans": spans, "frame_scores": [0.1, 0.4]})
