@@ -174,7 +174,7 @@ def draw_curve(axes: Any, clip: Any, spans: Sequence[Mapping[str, Any]], scores:
     start, end = seconds_looked_at(clip)
     axes.set_xlim(start, end)
     axes.set_yticks([])
-    axes.set_xlabel("")
+    axes.xaxis.set_major_formatter("{x:g}")  # short, so that the outermost fit on the picture
     for place, span in reversed(list(enumerate(spans))):
         colour = OTHER_COLOUR if place else BOX_COLOUR
         axes.axvspan(span["start"], span["end"], color=colour, alpha=0.3 if place else 0.5, linewidth=0)

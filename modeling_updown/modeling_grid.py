@@ -146,12 +146,25 @@ class UpDownGrid(UpDownPreTrainedModel):
 
 
 def build_backbone(config: UpDownGridConfig) -> nn.Module:
-    """The timm model without its classifier and pooling, with random weights."""
+    """The timm model without its classifier and pooling, with random weights.
+
+    Raises `ValueError` where the images do not divide into its patches.
+    """
     options = {"num_classes": 0, "global_pool": ""}
     try:
-        return timm.create_model(config.backbone, pretrained=False, img_size=config.image_size, **options)
+        backbone = timm.create_model(config.backbone, pretrained=False, img_size=config.image_size, **options)
     except TypeError:  # CNNs take images of any size and know no img_size
         return timm.create_model(config.backbone, pretrained=False, **options)
+    patches = getattr(backbone, "patch_embed", None)
+    side = max(getattr(patches, "patch_size", (1,)))
+    whole = getattr(patches, "strict_img_size", True) or getattr(patches, "dynamic_img_pad", True)
+    if not whole and config.image_size % side:
+        lower = config.image_size // side * side
+        raise ValueError(
+            f"{config.backbone} looks at patches of {side} x {side} pixels, which do not fill images of image_size="
+            f"{config.image_size}: set it to {lower or side} or {lower + side}"
+        )
+    return backbone
 
 
 def as_map(backbone: nn.Module, features: torch.Tensor) -> torch.Tensor:

@@ -278,6 +278,12 @@ def test_wrong_width_is_named():
         tiny_grid(region_feature_size=2048)(pixels(64))
 
 
+def test_images_fill_the_patches_of_a_transformer():
+    message = "test_vit looks at patches of 16 x 16 pixels.*image_size=72: set it to 64 or 80"
+    with pytest.raises(ValueError, match=message):
+        tiny_grid(backbone="test_vit", image_size=72)
+
+
 def test_weights_of_another_backbone(tmp_path):
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="lacks .* weights of test_resnet"):

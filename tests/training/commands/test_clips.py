@@ -138,9 +138,9 @@ def test_words_look_where_the_picture_shows(capsys: pytest.CaptureFixture[str]) 
     result: dict[str, Any] = {"words": ["dog"], "region_weights": weights}
     result["region_boxes"] = torch.tensor([[0.0, 0.0, 0.25 * (region + 1), 1.0] for region in range(4)])
     print_words(result, size=(100, 10))
-    assert capsys.readouterr().out.split() == "dog 40% on region 0 at 0,0 to 25,10 pixels".split()
+    assert capsys.readouterr().out == "  dog             40% on region 0 at 0,0 to 25,10 pixels\n"
     print_words(result | {"region_seconds": torch.tensor([0.0, 2.0, 2.0, 0.0])}, size=(100, 10))
-    assert capsys.readouterr().out.split() == "dog 30% on region 1 at 2.0 s at 0,0 to 50,10 pixels".split()
+    assert capsys.readouterr().out == "  dog             30% on region 1 at 2.0 s at 0,0 to 50,10 pixels\n"
 
 
 def test_a_clip_is_not_grounded(folder: Path, captioner: Path, tmp_path: Path, capsys: Any) -> None:
