@@ -25,6 +25,8 @@ CLIP_SETTINGS = {  # arguments of a call that say which frames of a clip are tak
 }
 RULES = ("num_frames", "fps", "segments")
 NUM_FRAMES = 8  # evenly spread, where a call does not say
+MANY_FRAMES = 256  # from which on their memory is looked at
+MAX_PIXEL_BYTES = 2**31  # of the prepared frames of one clip
 PIXELS = ("pixel_values", "pixel_mask", "pixel_values_videos", "pixel_mask_videos", "frame_seconds", "frame_mask")
 
 
@@ -66,14 +68,40 @@ def loaded_media(
 
 
 def clip_pixels(image_processor: Any, clip: Any, **settings: Any) -> dict[str, torch.Tensor]:
-    """The frames of a `Clip` as `media_inputs` has them; settings: of the image processor."""
+    """The frames of a `Clip` as `media_inputs` has them; settings: of the image processor.
+
+    Raises `ValueError` for frames that would take more memory than `MAX_PIXEL_BYTES`.
+    """
     settings.pop("timeout", None)
-    prepared = image_processor(images=list(clip.frames), return_tensors="pt", **settings)
+    frames = list(clip.frames)
+    if len(frames) > MANY_FRAMES:
+        pixels = image_processor(images=frames[:1], return_tensors="pt", **settings)["pixel_values"]
+        check_memory(len(frames), pixels)
+    prepared = image_processor(images=frames, return_tensors="pt", **settings)
     inputs = {"pixel_values_videos": prepared["pixel_values"][None]}
     if "pixel_mask" in prepared:
         inputs["pixel_mask_videos"] = prepared["pixel_mask"].bool()[None]
     seconds = torch.as_tensor(clip.seconds).float()[None]
     return inputs | {"frame_seconds": seconds, "frame_mask": torch.ones_like(seconds, dtype=torch.bool)}
+
+
+def check_memory(number: int, pixels: torch.Tensor) -> None:
+    """`ValueError` where so many frames of the size of `pixels` (1, 3, height, width) take more than `MAX_PIXEL_BYTES`.
+
+    >>> check_memory(10_000, torch.zeros(1, 3, 320, 480))
+    Traceback (most recent call last):
+    ...
+    ValueError: 10000 frames of 480 x 320 pixels take 17.2 GiB, more than the 2.0 GiB of one clip: take 1165 frames or \
+fewer (num_frames, max_frames, or a lower fps), or a part of the clip (start_seconds, end_seconds)
+    """
+    own = pixels.numel() * pixels.element_size()
+    most, (height, width) = MAX_PIXEL_BYTES // own, pixels.shape[-2:]
+    if number > most:
+        raise ValueError(
+            f"{number} frames of {width} x {height} pixels take {number * own / 2**30:.1f} GiB, more than the "
+            f"{MAX_PIXEL_BYTES / 2**30:.1f} GiB of one clip: take {most} frames or fewer (num_frames, max_frames, or a "
+            "lower fps), or a part of the clip (start_seconds, end_seconds)"
+        )
 
 
 def join_media(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -30,6 +30,7 @@ from .image_processing_updown import IMAGE_FORMATS, MAX_IMAGE_PIXELS, check_imag
 
 ClipSource = Any  # what `open_clip` takes
 MAX_CLIP_BYTES = 2**30  # of the frames of one clip in memory
+PIXEL_BYTES = 4  # of an RGB image in Pillow
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 VIDEO_SUFFIXES = frozenset(
     {
@@ -95,7 +96,7 @@ def load_clip(
     with open_clip(source, frame_rate=frame_rate, timeout=timeout) as reader:
         check_times(reader, sampling)
         chosen = choose_frames(reader.times, sampling, end=reader.end, name=reader.name, generator=generator)
-        found = list(reader.frames(chosen, max_pixels=MAX_CLIP_BYTES // (3 * len(chosen))))
+        found = list(reader.frames(chosen, max_pixels=MAX_CLIP_BYTES // (PIXEL_BYTES * len(chosen))))
         if reader.note:
             warnings.warn(reader.note, stacklevel=2)
         part = None

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from modeling_updown import Clip, UpDownVideoProcessor, clip_regions, load_clip
+from modeling_updown import Clip, UpDownVideoProcessor, clip_regions, load_clip, pipeline_clips
 from modeling_updown.clips_updown import join_batches
 from modeling_updown.counting_updown import ObjectCounter
 from modeling_updown.drawing_clips_updown import draw_clip_answer, draw_clip_attention, draw_moments, strongest_place
@@ -180,6 +180,15 @@ def test_bad_clips_are_refused_in_one_sentence(captioner: Any, vqa: Any, video: 
         vqa({"video": [], "question": QUESTION})
     with pytest.raises(TypeError, match="has the argument frames: is it misspelt"):
         captioner(str(video), frames=3)
+
+
+def test_frames_that_fill_the_memory_are_refused(captioner: Any, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = captioner.image_processor(images=load_clip(video).frames[:1], return_tensors="pt")["pixel_values"]
+    monkeypatch.setattr(pipeline_clips, "MANY_FRAMES", 1)
+    monkeypatch.setattr(pipeline_clips, "MAX_PIXEL_BYTES", 5 * 4 * frame.numel())
+    assert captioner(str(video), num_frames=5)
+    with pytest.raises(ValueError, match="8 frames of .* take .* take 5 frames or fewer"):
+        captioner(str(video), num_frames=8)
 
 
 def test_join_media_pads_frames_and_keeps_images_alone() -> None:
