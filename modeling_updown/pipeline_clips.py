@@ -46,11 +46,15 @@ def media_inputs(
 
 
 def loaded_media(
-    source: Any, settings: Mapping[str, Any], *, rule: Mapping[str, Any] = MappingProxyType({"num_frames": NUM_FRAMES})
+    source: Any,
+    settings: Mapping[str, Any],
+    *,
+    rule: Mapping[str, Any] = MappingProxyType({"num_frames": NUM_FRAMES}),
+    animated: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """The `Clip` of a clip, or the image, which may be unread, and the settings that are still to be used with it.
 
-    rule: how frames are chosen where the settings do not say.
+    rule: how frames are chosen where the settings do not say. animated: whether an animated image is a clip even then.
     """
     frames = {name: value for name, value in settings.items() if name in CLIP_SETTINGS}
     others = {name: value for name, value in settings.items() if name not in CLIP_SETTINGS}
@@ -64,7 +68,7 @@ def loaded_media(
     sampling = sampling_class(**({} if any(name in frames for name in RULES) else rule), **frames)
     if is_clip and not hasattr(source, "frames"):
         return load_clip(source, sampling, **options), others
-    return load(source, sampling, animated=bool(frames), **options), others
+    return load(source, sampling, animated=animated or bool(frames), **options), others
 
 
 def clip_pixels(image_processor: Any, clip: Any, **settings: Any) -> dict[str, torch.Tensor]:

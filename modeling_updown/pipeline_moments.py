@@ -19,9 +19,10 @@ class UpDownMomentRetrievalPipeline(Pipeline):
     """Finds moments: for a clip and a sentence a list of `{"start", "end", "score"}`, the best first.
 
     `start` and `end` are seconds from the beginning of the clip, `score` in 0..1 is how likely the span is meant. A
-    clip is the path, URL, bytes or open file of a video, the `Clip` of `load_clip`, or `{"video": frames}` with a list
-    or folder of frames. For several sentences about it there is a list of such lists; the clip is read once. The part
-    of a clip that `start_seconds` and `end_seconds` name is read as a clip of its own, and all spans lie in it.
+    clip is the path, URL, bytes or open file of a video or an animated GIF, the `Clip` of `load_clip`, or
+    `{"video": frames}` with a list or folder of frames. For several sentences about it there is a list of such lists;
+    the clip is read once. The part of a clip that `start_seconds` and `end_seconds` name is read as a clip of its own,
+    and all spans lie in it.
 
     Example:
 
@@ -86,7 +87,7 @@ class UpDownMomentRetrievalPipeline(Pipeline):
     def preprocess(self, input_: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
         """A clip and S sentences -> the pixels of its frames, `input_ids` (S, T), and when the clip ends."""
         step = {"fps": 1.0 / float(self.model.config.moment_step_seconds)}
-        loaded, rest = loaded_media(input_["clip"], settings, rule=step)
+        loaded, rest = loaded_media(input_["clip"], settings, rule=step, animated=True)
         if hasattr(loaded, "frames"):
             pixels = clip_pixels(self.image_processor, loaded, **rest)
             start, end = loaded.part_seconds or (0.0, loaded.end_seconds)

@@ -167,6 +167,11 @@ def test_moments_are_those_of_the_model(video: Path, tmp_path: Path) -> None:
             assert span["start"] == pytest.approx(other["start"] + 0.2, abs=1e-4) and span["start"] >= 0.2
             assert span["end"] == pytest.approx(other["end"] + 0.2, abs=1e-4) and span["end"] <= 0.6 + 1e-4
             assert span["score"] == pytest.approx(other["score"], abs=1e-4)
+    frames, gif = load_clip(video).frames, str(tmp_path / "clip.gif")
+    frames[0].save(gif, save_all=True, append_images=frames[1:], duration=500)
+    step = finder.model.config.moment_step_seconds
+    assert finder(gif, sentences[0]) == finder(load_clip(gif, ClipSampling(fps=1 / step)), sentences[0])
+    assert finder(gif, sentences[0]) != finder(frames[0], sentences[0])
     with pytest.raises(ValueError, match="a sentence is empty or no text"):
         finder(str(video), " ")
     with pytest.raises(TypeError, match="give a clip and a sentence"):
