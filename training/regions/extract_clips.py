@@ -37,7 +37,7 @@ from training.regions.store import RegionStoreWriter
 
 WINDOW_CLIPS = 16  # whose frames may share a batch
 AHEAD_BATCHES = 2  # that are decoded while the source looks at one
-BATCH_BYTES = 2**28  # of the frames of a batch, of which four are in memory
+BATCH_BYTES = 2**27  # of the frames of a batch, of which four are in memory
 CELLS = 16  # a side, in which frames are compared
 
 
