@@ -5,6 +5,7 @@ or the scores and spans of a sentence -> a picture. The clip is the `Clip` that 
 """
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ STRIP_FRAMES = 10  # of a clip with more, so many are shown
 SAME_SECOND = 1e-3  # seconds are kept in float32
 TIMELINE_INCHES, THUMBNAILS, CURVE_INCHES = 12.0, 8, 1.6
 GAP_INCHES = 0.1
+HEAD_LETTERS, HEAD_LINES, LINE_INCHES = 6.5, 3, 0.27  # letters of a sentence per inch; lines at most; a line's height
 
 
 def draw_clip_attention(
@@ -156,12 +158,14 @@ def draw_moments(
     width = TIMELINE_INCHES / THUMBNAILS
     height = width * min(clip.frames[0].height / clip.frames[0].width, 1.25)
     start, end = seconds_looked_at(clip)
-    figure = empty_figure(TIMELINE_INCHES + 2 * GAP_INCHES, height + CURVE_INCHES + 1.0)
-    write(figure, GAP_INCHES, GAP_INCHES, sentence, fontsize=15, fontweight="bold")
+    head = textwrap.wrap(sentence, int(TIMELINE_INCHES * HEAD_LETTERS), max_lines=HEAD_LINES, placeholder=" ...")
+    top = 0.5 + LINE_INCHES * max(len(head) - 1, 0)
+    figure = empty_figure(TIMELINE_INCHES + 2 * GAP_INCHES, top + height + CURVE_INCHES + 0.5)
+    write(figure, GAP_INCHES, GAP_INCHES, "\n".join(head), fontsize=15, fontweight="bold")
     for place in range(THUMBNAILS):  # of the frame that is on the screen in the middle of its place
         middle = start + (place + 0.5) / THUMBNAILS * (end - start)
         frame = max(int(np.searchsorted(clip.seconds, middle, side="right")) - 1, 0)
-        place_image(figure, clip.frames[frame], (GAP_INCHES + place * width, 0.5, width - 0.04, height))
+        place_image(figure, clip.frames[frame], (GAP_INCHES + place * width, top, width - 0.04, height))
     total = figure.get_figheight()
     across = TIMELINE_INCHES / figure.get_figwidth()
     box = (GAP_INCHES / figure.get_figwidth(), 0.38 / total, across, CURVE_INCHES / total)

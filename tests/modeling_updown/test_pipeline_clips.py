@@ -229,6 +229,8 @@ def test_pictures_show_when_and_where(tmp_path: Path) -> None:
     coloured = (levels[..., 0] - levels[..., 2] > 60).any(axis=0).nonzero()[0]  # columns with the colour of the span
     assert coloured.min() / shaded.width == pytest.approx(1 / 3, abs=0.02)
     assert coloured.max() / shaded.width == pytest.approx(2 / 3, abs=0.02)
+    several = draw_moments(clip, {"spans": spans}, sentence="a dog runs to its friend " * 9)
+    assert several.height > shaded.height and several.width == shaded.width  # the sentence is wrapped
     part = Clip(clip.frames, clip.seconds + 3, 9.0, part_seconds=(3.0, 4.5))
     found = {"spans": [{"start": 3.5, "end": 4.0, "score": 0.4}], "frame_scores": [0.1, 0.4, 0.1]}
     levels = np.asarray(draw_moments(part, found, sentence="a dog"), dtype=int)
