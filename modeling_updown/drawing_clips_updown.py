@@ -5,6 +5,7 @@ or the scores and spans of a sentence -> a picture. The clip is the `Clip` that 
 """
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ STRIP_FRAMES = 10  # of a clip with more, so many are shown
 SAME_SECOND = 1e-3  # seconds are kept in float32
 TIMELINE_INCHES, THUMBNAILS, CURVE_INCHES = 12.0, 8, 1.6
 GAP_INCHES = 0.1
+HEAD_LETTERS, HEAD_LINES, LINE_INCHES = 6.5, 3, 0.27  # letters of a sentence per inch; lines at most; a line's height
 
 
 def draw_clip_attention(
@@ -138,7 +140,8 @@ def draw_moments(
     """Draw a timeline: thumbnails over time, the score of each moment as a curve, and the spans shaded, the best bold.
 
     Args:
-        clip: with `frames` (images), their `seconds` and `end_seconds`, as `load_clip` returns it.
+        clip: with `frames` (images), their `seconds` and `end_seconds`, as `load_clip` returns it; of a part of a clip
+            (`part_seconds`) the timeline is the part's.
         found: `spans`, mappings of `start` and `end` in seconds and `score`, the best first; and optionally
             `frame_scores`, a number for each frame of the clip.
         sentence: the title of the picture.
@@ -154,12 +157,15 @@ def draw_moments(
         raise ValueError(f"{len(scores)} frame_scores and {len(clip.frames)} frames: give the clip that was searched")
     width = TIMELINE_INCHES / THUMBNAILS
     height = width * min(clip.frames[0].height / clip.frames[0].width, 1.25)
-    figure = empty_figure(TIMELINE_INCHES + 2 * GAP_INCHES, height + CURVE_INCHES + 1.0)
-    write(figure, GAP_INCHES, GAP_INCHES, sentence, fontsize=15, fontweight="bold")
+    start, end = seconds_looked_at(clip)
+    head = textwrap.wrap(sentence, int(TIMELINE_INCHES * HEAD_LETTERS), max_lines=HEAD_LINES, placeholder=" ...")
+    top = 0.5 + LINE_INCHES * max(len(head) - 1, 0)
+    figure = empty_figure(TIMELINE_INCHES + 2 * GAP_INCHES, top + height + CURVE_INCHES + 0.5)
+    write(figure, GAP_INCHES, GAP_INCHES, "\n".join(head), fontsize=15, fontweight="bold")
     for place in range(THUMBNAILS):  # of the frame that is on the screen in the middle of its place
-        middle = (place + 0.5) / THUMBNAILS * clip.end_seconds
+        middle = start + (place + 0.5) / THUMBNAILS * (end - start)
         frame = max(int(np.searchsorted(clip.seconds, middle, side="right")) - 1, 0)
-        place_image(figure, clip.frames[frame], (GAP_INCHES + place * width, 0.5, width - 0.04, height))
+        place_image(figure, clip.frames[frame], (GAP_INCHES + place * width, top, width - 0.04, height))
     total = figure.get_figheight()
     across = TIMELINE_INCHES / figure.get_figwidth()
     box = (GAP_INCHES / figure.get_figwidth(), 0.38 / total, across, CURVE_INCHES / total)
@@ -169,9 +175,10 @@ def draw_moments(
 
 def draw_curve(axes: Any, clip: Any, spans: Sequence[Mapping[str, Any]], scores: Sequence[float] | None) -> None:
     """Draw the spans, shaded, with their seconds, and the scores of frames as steps over them."""
-    axes.set_xlim(0, clip.end_seconds)
+    start, end = seconds_looked_at(clip)
+    axes.set_xlim(start, end)
     axes.set_yticks([])
-    axes.set_xlabel("")
+    axes.xaxis.set_major_formatter("{x:g}")  # short, so that the outermost fit on the picture
     for place, span in reversed(list(enumerate(spans))):
         colour = OTHER_COLOUR if place else BOX_COLOUR
         axes.axvspan(span["start"], span["end"], color=colour, alpha=0.3 if place else 0.5, linewidth=0)
@@ -180,7 +187,13 @@ def draw_curve(axes: Any, clip: Any, spans: Sequence[Mapping[str, Any]], scores:
             middle = (span["start"] + span["end"]) / 2
             axes.text(middle, 0.93, label, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=11)
     if scores is not None:
-        axes.step([*clip.seconds, clip.end_seconds], [*scores, scores[-1]], where="post", color="black", linewidth=1.5)
+        axes.step([*clip.seconds, end], [*scores, scores[-1]], where="post", color="black", linewidth=1.5)
+
+
+def seconds_looked_at(clip: Any) -> tuple[float, float]:
+    """Start and end of the part of a clip that was looked at, by default of all of it."""
+    part: tuple[float, float] | None = getattr(clip, "part_seconds", None)
+    return part or (0.0, float(clip.end_seconds))
 
 
 def frames_of_regions(clip: Any, result: Mapping[str, Any]) -> np.ndarray:

@@ -136,11 +136,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         return resized.to(pixel_values.dtype)
 
     def feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w).
-
-        Raises `ValueError` for images that are no whole number of a ViT's patches.
-        """
-        check_patches(self.backbone, pixel_values, name=self.config.backbone)
+        """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w)."""
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # convolutions run faster
         if not self.config.joined_levels:
             return as_map(self.backbone, self.backbone.forward_features(pixel_values))
@@ -150,26 +146,25 @@ class UpDownGrid(UpDownPreTrainedModel):
 
 
 def build_backbone(config: UpDownGridConfig) -> nn.Module:
-    """The timm model without its classifier and pooling, with random weights."""
+    """The timm model without its classifier and pooling, with random weights.
+
+    Raises `ValueError` where the images do not divide into its patches.
+    """
     options = {"num_classes": 0, "global_pool": ""}
     try:
-        return timm.create_model(config.backbone, pretrained=False, img_size=config.image_size, **options)
+        backbone = timm.create_model(config.backbone, pretrained=False, img_size=config.image_size, **options)
     except TypeError:  # CNNs take images of any size and know no img_size
         return timm.create_model(config.backbone, pretrained=False, **options)
-
-
-def check_patches(backbone: nn.Module, pixel_values: torch.Tensor, *, name: str) -> None:
-    """`ValueError` for images (B, 3, height, width) that the patches of a ViT do not cover exactly."""
-    embedding: Any = getattr(backbone, "patch_embed", None)
-    patch = getattr(embedding, "patch_size", None)
-    if is_traced() or patch is None or getattr(embedding, "dynamic_img_pad", False):
-        return
-    height, width = pixel_values.shape[-2:]
-    if height % patch[0] or width % patch[1]:
+    patches = getattr(backbone, "patch_embed", None)
+    side = max(getattr(patches, "patch_size", (1,)))
+    whole = getattr(patches, "strict_img_size", True) or getattr(patches, "dynamic_img_pad", True)
+    if not whole and config.image_size % side:
+        lower = config.image_size // side * side
         raise ValueError(
-            f"images of {height} x {width} pixels are no whole number of {name}'s patches of {patch[0]} x {patch[1]}: "
-            "make image_size a multiple of these"
+            f"{config.backbone} looks at patches of {side} x {side} pixels, which do not fill images of image_size="
+            f"{config.image_size}: set it to {lower or side} or {lower + side}"
         )
+    return backbone
 
 
 def as_map(backbone: nn.Module, features: torch.Tensor) -> torch.Tensor:

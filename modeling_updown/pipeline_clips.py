@@ -25,6 +25,8 @@ CLIP_SETTINGS = {  # arguments of a call that say which frames of a clip are tak
 }
 RULES = ("num_frames", "fps", "segments")
 NUM_FRAMES = 8  # evenly spread, where a call does not say
+MANY_FRAMES = 256  # from which on their memory is looked at
+MAX_PIXEL_BYTES = 2**31  # of the prepared frames of one clip
 PIXELS = ("pixel_values", "pixel_mask", "pixel_values_videos", "pixel_mask_videos", "frame_seconds", "frame_mask")
 
 
@@ -44,11 +46,15 @@ def media_inputs(
 
 
 def loaded_media(
-    source: Any, settings: Mapping[str, Any], *, rule: Mapping[str, Any] = MappingProxyType({"num_frames": NUM_FRAMES})
+    source: Any,
+    settings: Mapping[str, Any],
+    *,
+    rule: Mapping[str, Any] = MappingProxyType({"num_frames": NUM_FRAMES}),
+    animated: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """The `Clip` of a clip, or the image, which may be unread, and the settings that are still to be used with it.
 
-    rule: how frames are chosen where the settings do not say.
+    rule: how frames are chosen where the settings do not say. animated: whether an animated image is a clip even then.
     """
     frames = {name: value for name, value in settings.items() if name in CLIP_SETTINGS}
     others = {name: value for name, value in settings.items() if name not in CLIP_SETTINGS}
@@ -62,18 +68,44 @@ def loaded_media(
     sampling = sampling_class(**({} if any(name in frames for name in RULES) else rule), **frames)
     if is_clip and not hasattr(source, "frames"):
         return load_clip(source, sampling, **options), others
-    return load(source, sampling, animated=bool(frames), **options), others
+    return load(source, sampling, animated=animated or bool(frames), **options), others
 
 
 def clip_pixels(image_processor: Any, clip: Any, **settings: Any) -> dict[str, torch.Tensor]:
-    """The frames of a `Clip` as `media_inputs` has them; settings: of the image processor."""
+    """The frames of a `Clip` as `media_inputs` has them; settings: of the image processor.
+
+    Raises `ValueError` for frames that would take more memory than `MAX_PIXEL_BYTES`.
+    """
     settings.pop("timeout", None)
-    prepared = image_processor(images=list(clip.frames), return_tensors="pt", **settings)
+    frames = list(clip.frames)
+    if len(frames) > MANY_FRAMES:
+        pixels = image_processor(images=frames[:1], return_tensors="pt", **settings)["pixel_values"]
+        check_memory(len(frames), pixels)
+    prepared = image_processor(images=frames, return_tensors="pt", **settings)
     inputs = {"pixel_values_videos": prepared["pixel_values"][None]}
     if "pixel_mask" in prepared:
         inputs["pixel_mask_videos"] = prepared["pixel_mask"].bool()[None]
     seconds = torch.as_tensor(clip.seconds).float()[None]
     return inputs | {"frame_seconds": seconds, "frame_mask": torch.ones_like(seconds, dtype=torch.bool)}
+
+
+def check_memory(number: int, pixels: torch.Tensor) -> None:
+    """`ValueError` where so many frames of the size of `pixels` (1, 3, height, width) take more than `MAX_PIXEL_BYTES`.
+
+    >>> check_memory(10_000, torch.zeros(1, 3, 320, 480))
+    Traceback (most recent call last):
+    ...
+    ValueError: 10000 frames of 480 x 320 pixels take 17.2 GiB, more than the 2.0 GiB of one clip: take 1165 frames or \
+fewer (num_frames, max_frames, or a lower fps), or a part of the clip (start_seconds, end_seconds)
+    """
+    own = pixels.numel() * pixels.element_size()
+    most, (height, width) = MAX_PIXEL_BYTES // own, pixels.shape[-2:]
+    if number > most:
+        raise ValueError(
+            f"{number} frames of {width} x {height} pixels take {number * own / 2**30:.1f} GiB, more than the "
+            f"{MAX_PIXEL_BYTES / 2**30:.1f} GiB of one clip: take {most} frames or fewer (num_frames, max_frames, or a "
+            "lower fps), or a part of the clip (start_seconds, end_seconds)"
+        )
 
 
 def join_media(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -19,8 +19,10 @@ class UpDownMomentRetrievalPipeline(Pipeline):
     """Finds moments: for a clip and a sentence a list of `{"start", "end", "score"}`, the best first.
 
     `start` and `end` are seconds from the beginning of the clip, `score` in 0..1 is how likely the span is meant. A
-    clip is the path, URL, bytes or open file of a video, the `Clip` of `load_clip`, or `{"video": frames}` with a list
-    or folder of frames. For several sentences about it there is a list of such lists; the clip is read once.
+    clip is the path, URL, bytes or open file of a video or an animated GIF, the `Clip` of `load_clip`, or
+    `{"video": frames}` with a list or folder of frames. For several sentences about it there is a list of such lists;
+    the clip is read once. The part of a clip that `start_seconds` and `end_seconds` name is read as a clip of its own,
+    and all spans lie in it.
 
     Example:
 
@@ -85,29 +87,34 @@ class UpDownMomentRetrievalPipeline(Pipeline):
     def preprocess(self, input_: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
         """A clip and S sentences -> the pixels of its frames, `input_ids` (S, T), and when the clip ends."""
         step = {"fps": 1.0 / float(self.model.config.moment_step_seconds)}
-        loaded, rest = loaded_media(input_["clip"], settings, rule=step)
+        loaded, rest = loaded_media(input_["clip"], settings, rule=step, animated=True)
         if hasattr(loaded, "frames"):
             pixels = clip_pixels(self.image_processor, loaded, **rest)
-            pixels["duration_seconds"] = torch.tensor([float(loaded.end_seconds)])
+            start, end = loaded.part_seconds or (0.0, loaded.end_seconds)
+            seconds = torch.as_tensor(loaded.seconds - start).float()[None]
+            pixels |= {"frame_seconds": seconds.clamp(min=0), "duration_seconds": torch.tensor([float(end - start)])}
         else:
-            pixels = as_clip(image_inputs(self.image_processor, loaded, **rest))
+            pixels, start = as_clip(image_inputs(self.image_processor, loaded, **rest)), 0.0
         longest = min(self.tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings)
         words = self.tokenizer(
             input_["sentences"], padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )
-        return {**pixels, "input_ids": words["input_ids"], "attention_mask": words["attention_mask"]}
+        tokens = {"input_ids": words["input_ids"], "attention_mask": words["attention_mask"]}
+        return {**pixels, **tokens, "start_seconds": start}
 
     def _forward(self, input_tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """-> the model's `output` for S sentences about one clip."""
+        """-> the model's `output` for S sentences about one clip, or the part of it from `start_seconds` on."""
         inputs = cast_pixels(dict(input_tensors), self.model.dtype)
+        start = inputs.pop("start_seconds")
         regions = regions_of_media(
             self.model.get_regions, {name: inputs.pop(name) for name in PIXELS if name in inputs}
         )
         regions.region_images = None  # frames of one clip are told apart by their seconds
-        return {"output": self.model(**inputs, **regions, return_dict=True)}
+        return {"output": self.model(**inputs, **regions, return_dict=True), "start_seconds": start}
 
     def postprocess(self, model_outputs: Mapping[str, Any], top_k: int = 5) -> list[list[dict[str, float]]]:
         """-> the spans of each sentence."""
         ranked: Sequence[torch.Tensor] = self.model.predict_spans(model_outputs["output"], most=top_k)
-        names = ("start", "end", "score")
-        return [[dict(zip(names, row, strict=True)) for row in spans.tolist()] for spans in ranked]
+        names, first = ("start", "end", "score"), model_outputs["start_seconds"]
+        rows = [[(start + first, end + first, score) for start, end, score in spans.tolist()] for spans in ranked]
+        return [[dict(zip(names, row, strict=True)) for row in spans] for spans in rows]

@@ -30,6 +30,7 @@ from .image_processing_updown import IMAGE_FORMATS, MAX_IMAGE_PIXELS, check_imag
 
 ClipSource = Any  # what `open_clip` takes
 MAX_CLIP_BYTES = 2**30  # of the frames of one clip in memory
+PIXEL_BYTES = 4  # of an RGB image in Pillow
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 VIDEO_SUFFIXES = frozenset(
     {
@@ -54,12 +55,14 @@ class Clip:
     seconds: (K,) float64, when each appears, counted from the clip's first frame.
     end_seconds: when the last frame of the whole clip disappears.
     note: what of a damaged clip could not be used, in one sentence; "" where nothing is amiss.
+    part_seconds: start and end of the part that was looked at, where that is not the whole clip.
     """
 
     frames: list[Image.Image]
     seconds: np.ndarray
     end_seconds: float
     note: str = ""
+    part_seconds: tuple[float, float] | None = None
 
 
 def load_clip(
@@ -93,10 +96,15 @@ def load_clip(
     with open_clip(source, frame_rate=frame_rate, timeout=timeout) as reader:
         check_times(reader, sampling)
         chosen = choose_frames(reader.times, sampling, end=reader.end, name=reader.name, generator=generator)
-        found = list(reader.frames(chosen, max_pixels=MAX_CLIP_BYTES // (3 * len(chosen))))
+        found = list(reader.frames(chosen, max_pixels=MAX_CLIP_BYTES // (PIXEL_BYTES * len(chosen))))
         if reader.note:
             warnings.warn(reader.note, stacklevel=2)
-        return Clip([image for *_, image in found], np.array([s for _, s, _ in found]), reader.end, reader.note)
+        part = None
+        if not sampling.is_whole:
+            end = reader.end if sampling.end_seconds is None else min(sampling.end_seconds, reader.end)
+            part = (float(sampling.start_seconds), float(end))
+        images, seconds = [image for *_, image in found], np.array([moment for _, moment, _ in found])
+        return Clip(images, seconds, reader.end, reader.note, part)
 
 
 def load_image_or_clip(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from modeling_updown import Clip, UpDownVideoProcessor, clip_regions, load_clip
+from modeling_updown import Clip, UpDownVideoProcessor, clip_regions, load_clip, pipeline_clips
 from modeling_updown.clips_updown import join_batches
 from modeling_updown.counting_updown import ObjectCounter
 from modeling_updown.drawing_clips_updown import draw_clip_answer, draw_clip_attention, draw_moments, strongest_place
@@ -160,6 +160,18 @@ def test_moments_are_those_of_the_model(video: Path, tmp_path: Path) -> None:
     assert finder(str(video), sentences[0], num_frames=4, top_k=1)[0]["start"] == pytest.approx(
         found[0][0]["start"], abs=1e-5
     )
+    part = finder(str(video), sentences, num_frames=4, top_k=3, start_seconds=0.2, end_seconds=0.6)
+    alone = finder({"video": load_clip(video).frames[2:6]}, sentences, num_frames=4, top_k=3, frame_rate=10.0)
+    for spans, others in zip(part, alone, strict=True):  # a part is read as a clip of its own
+        for span, other in zip(spans, others, strict=True):
+            assert span["start"] == pytest.approx(other["start"] + 0.2, abs=1e-4) and span["start"] >= 0.2
+            assert span["end"] == pytest.approx(other["end"] + 0.2, abs=1e-4) and span["end"] <= 0.6 + 1e-4
+            assert span["score"] == pytest.approx(other["score"], abs=1e-4)
+    frames, gif = load_clip(video).frames, str(tmp_path / "clip.gif")
+    frames[0].save(gif, save_all=True, append_images=frames[1:], duration=500)
+    step = finder.model.config.moment_step_seconds
+    assert finder(gif, sentences[0]) == finder(load_clip(gif, ClipSampling(fps=1 / step)), sentences[0])
+    assert finder(gif, sentences[0]) != finder(frames[0], sentences[0])
     with pytest.raises(ValueError, match="a sentence is empty or no text"):
         finder(str(video), " ")
     with pytest.raises(TypeError, match="give a clip and a sentence"):
@@ -173,6 +185,15 @@ def test_bad_clips_are_refused_in_one_sentence(captioner: Any, vqa: Any, video: 
         vqa({"video": [], "question": QUESTION})
     with pytest.raises(TypeError, match="has the argument frames: is it misspelt"):
         captioner(str(video), frames=3)
+
+
+def test_frames_that_fill_the_memory_are_refused(captioner: Any, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = captioner.image_processor(images=load_clip(video).frames[:1], return_tensors="pt")["pixel_values"]
+    monkeypatch.setattr(pipeline_clips, "MANY_FRAMES", 1)
+    monkeypatch.setattr(pipeline_clips, "MAX_PIXEL_BYTES", 5 * 4 * frame.numel())
+    assert captioner(str(video), num_frames=5)
+    with pytest.raises(ValueError, match="8 frames of .* take .* take 5 frames or fewer"):
+        captioner(str(video), num_frames=8)
 
 
 def test_join_media_pads_frames_and_keeps_images_alone() -> None:
@@ -208,5 +229,13 @@ def test_pictures_show_when_and_where(tmp_path: Path) -> None:
     coloured = (levels[..., 0] - levels[..., 2] > 60).any(axis=0).nonzero()[0]  # columns with the colour of the span
     assert coloured.min() / shaded.width == pytest.approx(1 / 3, abs=0.02)
     assert coloured.max() / shaded.width == pytest.approx(2 / 3, abs=0.02)
+    several = draw_moments(clip, {"spans": spans}, sentence="a dog runs to its friend " * 9)
+    assert several.height > shaded.height and several.width == shaded.width  # the sentence is wrapped
+    part = Clip(clip.frames, clip.seconds + 3, 9.0, part_seconds=(3.0, 4.5))
+    found = {"spans": [{"start": 3.5, "end": 4.0, "score": 0.4}], "frame_scores": [0.1, 0.4, 0.1]}
+    levels = np.asarray(draw_moments(part, found, sentence="a dog"), dtype=int)
+    columns = (levels[..., 0] - levels[..., 2] > 60).any(axis=0).nonzero()[0]
+    assert columns.min() == pytest.approx(coloured.min(), abs=2)  # the timeline is that of the part
+    assert columns.max() == pytest.approx(coloured.max(), abs=2)
     with pytest.raises(ValueError, match="2 frame_scores and 3 frames"):
         draw_moments(clip, {"spans": spans, "frame_scores": [0.1, 0.4]})

@@ -202,7 +202,7 @@ def test_what_of_a_broken_file_can_be_decoded_is_used_and_said(tmp_path: Path) -
 
 
 def test_frames_in_memory_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_loading_updown, "MAX_CLIP_BYTES", 20 * 16 * 16 * 3)
+    monkeypatch.setattr(clip_loading_updown, "MAX_CLIP_BYTES", 20 * 16 * 16 * 4)
     clip = load_clip(folder / "clip.mp4", ALL)
     assert numbers(clip) == list(range(20)) and clip.frames[0].size == (16, 16)
     monkeypatch.setattr(clip_decoding_updown, "MAX_IMAGE_PIXELS", 1000)

@@ -231,10 +231,19 @@ def describe_all(captioner: Any, image: Any, **options: Any) -> list[Mapping[str
 
 
 def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:
-    """Print each word with its strongest region, in pixels of an image or frame of `size` (width, height)."""
+    """Print each word with its strongest region, in pixels of an image or frame of `size` (width, height).
+
+    In a clip it is that of the frame with the most attention, as in the picture of `draw_clip_attention`.
+    """
+    import numpy as np
+
+    from modeling_updown.drawing_clips_updown import strongest_place
+
     width, height = size
+    seconds = result.get("region_seconds", [0.0] * len(result["region_boxes"]))
+    frames = np.unique(np.asarray(seconds), return_inverse=True)[1]
     for word, weights in zip(result["words"], result["region_weights"], strict=True):
-        strongest = max(range(len(weights)), key=lambda region: float(weights[region]))
+        _, strongest = strongest_place(np.asarray(weights, dtype=np.float64), frames)
         left, top, right, bottom = (float(side) for side in result["region_boxes"][strongest])
         place = f"{left * width:.0f},{top * height:.0f} to {right * width:.0f},{bottom * height:.0f}"
         when = f" at {float(result['region_seconds'][strongest]):.1f} s" if "region_seconds" in result else ""

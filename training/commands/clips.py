@@ -40,9 +40,14 @@ def sampling_of(arguments: argparse.Namespace, **default: Any) -> Any:
 
 
 def load_media(path: str, sampling: Any) -> Any:
-    """An image, or the `Clip` of a video or an animation."""
+    """An image, or the `Clip` of a video or an animation; `ValueError` for a folder."""
     from modeling_updown import load_image_or_clip
 
+    if Path(path).is_dir():
+        raise ValueError(
+            f"{path} is a folder; give the path of one image or video in it (a folder of frames is a clip of the "
+            'pipelines in Python: {"video": folder})'
+        )
     return load_image_or_clip(path, sampling)
 
 

@@ -92,7 +92,8 @@ def frame_by_frame(folder: str, clip: Any, sentence: str, *, most: int) -> dict[
     from training.search.moments import best_spans, frame_scores
 
     scores = frame_scores(Embedder(*load_retrieval_model(folder)), clip.frames, sentence)
-    spans = best_spans(scores, clip.seconds, end=clip.end_seconds, most=most)
+    start, end = clip.part_seconds or (0.0, clip.end_seconds)
+    spans = best_spans(scores, clip.seconds.clip(min=start), end=end, most=most)
     name = Path(folder).name
     return {"scored_by": f"scored frame by frame by {name}", "spans": spans, "frame_scores": scores.tolist()}
 

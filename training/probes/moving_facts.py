@@ -31,7 +31,8 @@ def read_captions(folder: Path) -> dict[str, str]:
     """
     path = folder / "predictions.json"
     listed = read_json(path)
-    if not isinstance(listed, list) or not all(isinstance(own, dict) and "caption" in own for own in listed):
+    keys = {"image_id", "caption"}
+    if not isinstance(listed, list) or not all(isinstance(own, dict) and keys <= own.keys() for own in listed):
         raise ValueError(f"{path} holds no captions: name a folder that updown evaluate wrote for a captioner")
     captions = {}
     for own in listed:

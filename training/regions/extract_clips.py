@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from modeling_updown import ClipSampling, check_times, choose_frames, open_clip
+from processors.clip_loading_updown import PIXEL_BYTES
 from training.console import one_line
 from training.data.clips.sources import NamedClip
 from training.regions.clips import FRAMES_OF_CLIPS
@@ -36,6 +37,7 @@ from training.regions.store import RegionStoreWriter
 
 WINDOW_CLIPS = 16  # whose frames may share a batch
 AHEAD_BATCHES = 2  # that are decoded while the source looks at one
+BATCH_BYTES = 2**27  # of the frames of a batch, of which four are in memory
 CELLS = 16  # a side, in which frames are compared
 
 
@@ -247,9 +249,10 @@ def clip_mark(clip: NamedClip) -> int:
 
 
 def batches(frames: Iterator[ClipFrame], batch_size: int) -> Iterator[list[ClipFrame]]:
-    """Neighbouring frames of one size, at most so many."""
-    for _, alike in itertools.groupby(frames, key=frame_size):
-        while batch := list(itertools.islice(alike, batch_size)):
+    """Neighbouring frames of one size, at most so many, and no more than `BATCH_BYTES` where one is less."""
+    for (width, height), alike in itertools.groupby(frames, key=frame_size):
+        most = max(1, min(batch_size, BATCH_BYTES // (PIXEL_BYTES * width * height)))
+        while batch := list(itertools.islice(alike, most)):
             yield batch
 
 

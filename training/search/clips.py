@@ -16,7 +16,7 @@ from PIL.Image import Image as PilImage
 from tqdm.auto import tqdm
 
 from modeling_updown import ClipSampling, choose_frames, open_clip
-from processors.clip_loading_updown import MAX_CLIP_BYTES, VIDEO_SUFFIXES
+from processors.clip_loading_updown import MAX_CLIP_BYTES, PIXEL_BYTES, VIDEO_SUFFIXES
 from training.console import one_line
 from training.data.files import IMAGE_SUFFIXES
 from training.regions.image_marks import changed_images, check_same_images, image_mark
@@ -110,7 +110,7 @@ def add_frames(
     places = list(zip(chosen.tolist(), names, strict=True))
     done = [place for place in places if place[1] in known]
     for batch in unfinished(places, batch_size=embedder.batch_size, done=done):
-        limit = MAX_CLIP_BYTES // (3 * len(batch))
+        limit = MAX_CLIP_BYTES // (PIXEL_BYTES * len(batch))
         found = {position: image for position, _, image in reader.frames([p for p, _ in batch], max_pixels=limit)}
         kept = [(name, position) for position, name in batch if position in found]
         if not kept:

@@ -84,8 +84,13 @@ class Embedder:
     @torch.no_grad()
     def regions_vectors(self, regions: Mapping[str, torch.Tensor]) -> np.ndarray:
         """The regions of P images -> vectors (P, E) of length 1, float32."""
-        inputs = {name: value.to(self.device) for name, value in inputs_of(regions).items()}
-        return self.model.get_image_features(**inputs).float().cpu().numpy()
+        return self.model.get_image_features(**self.timed(inputs_of(regions))).float().cpu().numpy()
+
+    def timed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Regions of images on the model's device, for a model that embeds times with their second, 0."""
+        if getattr(self.model.config, "time_embedding", ""):
+            inputs = {**inputs, "region_seconds": torch.zeros(inputs["region_features"].shape[:2])}
+        return {name: value.to(self.device) for name, value in inputs.items()}
 
     @torch.no_grad()
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
@@ -107,7 +112,7 @@ class Embedder:
         logits = [np.empty(0, dtype=np.float32)]
         for start in range(0, len(texts), self.batch_size):
             images, inverse = np.unique(image_index[start : start + self.batch_size], return_inverse=True)
-            chosen = {name: value[images].to(self.device) for name, value in inputs_of(regions).items()}
+            chosen = self.timed({name: value[images] for name, value in inputs_of(regions).items()})
             owners = torch.from_numpy(inverse).to(self.device)
             words = self.words(texts[start : start + self.batch_size])
             logits.append(self.model.match(**words, **chosen, image_index=owners).float().cpu().numpy())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import pipeline
 
@@ -17,6 +18,7 @@ from tests.training.search.retrieval_fake import ColourModel, colour_processor
 from tests.video_files import write_colours, write_sound, write_video
 from training import cli
 from training.commands import find as find_command
+from training.commands.caption import print_words
 from training.commands.clips import media_paths
 
 QUESTION = "how many dogs are there?"
@@ -93,6 +95,9 @@ def test_a_moment_is_found_frame_by_frame(
     assert [(span["start"], span["end"]) for span in found["spans"]] == [(2.0, 3.0)]
     assert len(found["frame_scores"]) == len(found["seconds"]) == 16
     assert int(np.argmax(found["frame_scores"])) in range(8, 12)
+    assert run(*asked, "--json", "--fps", 1, "--start", 1.1, "--end", 1.9) == 0
+    (span,) = json.loads(capsys.readouterr().out)["spans"]  # nothing of what is outside of the part
+    assert (span["start"], span["end"]) == (1.1, 1.9)
 
 
 def test_a_moment_is_found_by_a_model_of_moments(
@@ -117,6 +122,8 @@ def test_mistakes_end_in_one_sentence(
         (["caption", folder / "clip.mp4", "--model", captioner, "--start", 3], "lies outside of"),
         (["ask", sound, QUESTION], "holds sound only: give a file with a video stream"),
         (["find", folder / "still.png", "a dog"], "is an image, which has no moments: give a video or an animated GIF"),
+        (["find", folder, "a dog"], "is a folder; give the path of one image or video in it"),
+        (["ask", folder, QUESTION], "is a folder; give the path of one image or video in it"),
         (["find", folder / "clip.mp4", " "], "the sentence is empty: write what happens in the clip"),
         (["find", folder / "clip.mp4", "a dog", "--model", captioner], "UpDownForMomentRetrieval"),
         (["find", tmp_path / "gone.mp4", "a dog"], "there is no clip at"),
@@ -124,6 +131,16 @@ def test_mistakes_end_in_one_sentence(
         assert run(*arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
+
+
+def test_words_look_where_the_picture_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    weights = torch.tensor([[0.4, 0.3, 0.25, 0.05]])
+    result: dict[str, Any] = {"words": ["dog"], "region_weights": weights}
+    result["region_boxes"] = torch.tensor([[0.0, 0.0, 0.25 * (region + 1), 1.0] for region in range(4)])
+    print_words(result, size=(100, 10))
+    assert capsys.readouterr().out == "  dog             40% on region 0 at 0,0 to 25,10 pixels\n"
+    print_words(result | {"region_seconds": torch.tensor([0.0, 2.0, 2.0, 0.0])}, size=(100, 10))
+    assert capsys.readouterr().out == "  dog             30% on region 1 at 2.0 s at 0,0 to 50,10 pixels\n"
 
 
 def test_a_clip_is_not_grounded(folder: Path, captioner: Path, tmp_path: Path, capsys: Any) -> None:

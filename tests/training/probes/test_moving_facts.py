@@ -59,7 +59,8 @@ def test_the_table_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_other_predictions_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, said in (([{"image_id": "dog.jpg", "caption": "a dog"}], "is not the image_id of a moving scene"),
-                          ([{"question_id": 1}], "holds no captions"), ([], "holds no caption")):  # fmt: skip
+                          ([{"question_id": 1}], "holds no captions"), ([], "holds no caption"),
+                          ([{"moment_id": "a", "caption": "b"}], "holds no captions")):  # fmt: skip
         (tmp_path / "predictions.json").write_text(json.dumps(content))
         assert probe.main([str(tmp_path)]) == 2
         assert said in capsys.readouterr().err

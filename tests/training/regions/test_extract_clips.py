@@ -22,7 +22,7 @@ from training import cli
 from training.data.clips.sources import NamedClip, clips_in, listed_clips, named_clips
 from training.regions import extract_clips as module
 from training.regions.clips import batch_of_clips, clips_in_store
-from training.regions.extract_clips import FrameChoice, decoded_ahead, extract_clips
+from training.regions.extract_clips import ClipFrame, FrameChoice, batches, decoded_ahead, extract_clips
 from training.regions.store import RegionStore
 
 FPS = FrameChoice(ClipSampling(fps=5.0))
@@ -93,8 +93,8 @@ def test_frames_have_their_seconds_and_their_clips(clips: Path, tmp_path: Path) 
 def test_the_end_after_three_kills_is_that_of_an_undisturbed_run(clips: Path, tmp_path: Path) -> None:
     extract(str(clips), str(tmp_path / "whole"))
     held = []
-    for batches in ("1", "3", "5"):  # those that were done before are counted too
-        process: Any = new_process(extract, str(clips), str(tmp_path / "killed"), "5", batches)
+    for number in ("1", "3", "5"):  # those that were done before are counted too
+        process: Any = new_process(extract, str(clips), str(tmp_path / "killed"), "5", number)
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -190,6 +190,14 @@ def test_folders_say_what_their_clips_are(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("film\na.mp4\n")
     with pytest.raises(ValueError, match="u.csv has no column clip or video or file_name or path; it has film"):
         listed_clips(tmp_path / "u.csv")
+
+
+def test_batches_of_large_frames_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(8, 4)] * 5 + [(16, 8)] * 3 + [(64, 64)] * 2
+    frames = [ClipFrame(f"a#{n}", "a", float(n), Image.new("RGB", size), 0) for n, size in enumerate(sizes)]
+    monkeypatch.setattr(module, "BATCH_BYTES", 2 * 16 * 8 * 4)
+    assert [len(batch) for batch in batches(iter(frames), 4)] == [4, 1, 2, 1, 1, 1]
+    assert [len(batch) for batch in batches(iter(frames), 1)] == [1] * 10
 
 
 def test_a_thread_hands_over_errors_and_ends() -> None:

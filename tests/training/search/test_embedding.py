@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import tiny
 from tests.training.search import retrieval_fake
 from tests.training.search.retrieval_fake import ColourModel, colour_image, colour_processor
 from training.commands.extract import image_rows
@@ -48,6 +49,17 @@ def test_images_and_their_colour_are_near() -> None:
     half = 2**-0.5
     cosines = np.array([[1, 0, 0, half], [0, 1, 0, half], [0, 0, 1, 0]])
     np.testing.assert_allclose(vectors @ texts.T, cosines, atol=0.01)
+
+
+def test_a_model_of_times_sees_an_image_at_second_0() -> None:
+    model = tiny.tiny_retrieval(time_embedding="both")
+    made = Embedder(model, colour_processor())
+    sizes, seconds = (3, 5, model.config.region_feature_size), torch.zeros(3, 5)
+    draw = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(3, 5, 4)
+    regions = {"region_features": torch.rand(sizes, generator=draw), "region_boxes": boxes}
+    expected = model.get_image_features(**regions, region_seconds=seconds).detach().cpu().numpy()
+    np.testing.assert_allclose(made.regions_vectors(regions), expected, atol=1e-6)
 
 
 def test_texts_of_any_length_and_number_are_read() -> None:
