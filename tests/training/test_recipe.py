@@ -303,7 +303,8 @@ train.frozen_encoder train.withhold moments.duration_seconds moments.windows mom
 """
 READS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.withhold reading.words reading.vocabulary reading.min_count reading.top evaluate.num_beams
+train.frozen_encoder train.withhold reading.words reading.vocabulary reading.min_count reading.top
+evaluate.num_beams
 evaluate.final_num_beams
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
@@ -482,7 +483,7 @@ def test_a_key_that_another_makes_idle_is_a_warning(tmp_path: Path, more: str, s
         ("train: {learningrate: 3}", "; did you mean 'learning_rate'?"),
         ("regoins: {}", "; did you mean 'regions'?"),
         ("epochs: 3", "; there is train.epochs"),
-        ("train: {top: 3}", "; there is questions.top and answers.top"),
+        ("train: {top: 3}", "; there is questions.top and reading.top and answers.top"),
         ("train: {optimizer: adam_w}", "'sgd'; did you mean 'adamw'?"),
     ],
 )
