@@ -20,11 +20,13 @@ TRAINED_DENSE = "updown-dense-captioning-flickr8k"
 TRAINED_DETECTOR = "updown-detector-lite"
 TRAINED_ENTAILMENT = "updown-entailment-flickr8k"
 TRAINED_GROUNDING = "updown-grounding-flickr8k"
+TRAINED_MOMENTS = "updown-moments-flickr8k"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
+TRAINED_VIDEO = "updown-video-flickr8k"
 TRAINED_VQA = "updown-vqa-daquar-flickr8k"
 TRAINED = (
     *(TRAINED_CAPTIONER, TRAINED_DENSE, TRAINED_DETECTOR),
-    *(TRAINED_ENTAILMENT, TRAINED_GROUNDING, TRAINED_RETRIEVAL, TRAINED_VQA),
+    *(TRAINED_ENTAILMENT, TRAINED_GROUNDING, TRAINED_MOMENTS, TRAINED_RETRIEVAL, TRAINED_VIDEO, TRAINED_VQA),
 )
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError, SafetensorError)
 LONGEST_MESSAGE = 600

@@ -75,6 +75,7 @@ def write_card(
         task=task,
         model=model,
         learns=learnt(config),
+        owns_source=getattr(config, "vision_config", None) is not None,
         license=LICENSE,
         model_type=config.model_type,
         requirements="torch, torchvision, timm"

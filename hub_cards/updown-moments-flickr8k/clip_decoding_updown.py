@@ -1,0 +1,1 @@
+../../processors/clip_decoding_updown.py

@@ -1,0 +1,1 @@
+../../processors/clip_loading_updown.py

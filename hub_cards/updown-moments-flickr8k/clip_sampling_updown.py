@@ -1,0 +1,1 @@
+../../processors/clip_sampling_updown.py

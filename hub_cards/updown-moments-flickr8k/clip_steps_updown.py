@@ -1,0 +1,1 @@
+../../modeling_updown/clip_steps_updown.py

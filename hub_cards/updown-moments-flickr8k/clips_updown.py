@@ -1,0 +1,1 @@
+../../modeling_updown/clips_updown.py

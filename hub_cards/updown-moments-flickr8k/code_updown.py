@@ -1,0 +1,1 @@
+../../processors/code_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/configuration_dense_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/configuration_text_updown.py

@@ -1,0 +1,1 @@
+../../processors/image_processing_updown.py

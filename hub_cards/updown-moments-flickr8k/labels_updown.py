@@ -1,0 +1,1 @@
+../../modeling_updown/labels_updown.py

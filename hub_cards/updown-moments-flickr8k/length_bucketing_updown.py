@@ -1,0 +1,1 @@
+../../modeling_updown/length_bucketing_updown.py

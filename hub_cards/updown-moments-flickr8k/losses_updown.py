@@ -1,0 +1,1 @@
+../../modeling_updown/losses_updown.py

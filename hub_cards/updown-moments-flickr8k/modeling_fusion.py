@@ -1,0 +1,1 @@
+../../modeling_updown/modeling_fusion.py

@@ -1,0 +1,1 @@
+../../modeling_updown/moment_layers_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/moment_losses_updown.py

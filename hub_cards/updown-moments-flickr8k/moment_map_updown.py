@@ -1,0 +1,1 @@
+../../modeling_updown/moment_map_updown.py

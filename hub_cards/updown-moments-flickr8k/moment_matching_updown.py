@@ -1,0 +1,1 @@
+../../modeling_updown/moment_matching_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/moment_pooling_updown.py

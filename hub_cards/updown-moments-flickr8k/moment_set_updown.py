@@ -1,0 +1,1 @@
+../../modeling_updown/moment_set_updown.py

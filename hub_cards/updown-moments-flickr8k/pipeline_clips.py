@@ -1,0 +1,1 @@
+../../modeling_updown/pipeline_clips.py

@@ -1,0 +1,1 @@
+../../modeling_updown/proposals_updown.py

@@ -1,0 +1,1 @@
+../../processors/region_batching_updown.py

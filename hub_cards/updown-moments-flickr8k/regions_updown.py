@@ -1,0 +1,1 @@
+../../modeling_updown/regions_updown.py

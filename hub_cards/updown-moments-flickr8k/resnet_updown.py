@@ -1,0 +1,1 @@
+../../modeling_updown/resnet_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/tags_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/time_updown.py

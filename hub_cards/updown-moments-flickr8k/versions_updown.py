@@ -1,0 +1,1 @@
+../../modeling_updown/versions_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/arguments_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/boxes_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/clip_pooling_updown.py

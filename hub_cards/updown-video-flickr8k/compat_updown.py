@@ -1,0 +1,1 @@
+../../modeling_updown/compat_updown.py

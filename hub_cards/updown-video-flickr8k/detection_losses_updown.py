@@ -1,0 +1,1 @@
+../../modeling_updown/detection_losses_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/detection_training_updown.py

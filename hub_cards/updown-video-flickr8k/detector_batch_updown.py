@@ -1,0 +1,1 @@
+../../modeling_updown/detector_batch_updown.py

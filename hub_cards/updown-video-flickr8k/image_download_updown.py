@@ -1,0 +1,1 @@
+../../processors/image_download_updown.py

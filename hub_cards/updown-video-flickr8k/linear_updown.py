@@ -1,0 +1,1 @@
+../../modeling_updown/linear_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/masks_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/modeling_attention.py

@@ -1,0 +1,1 @@
+../../modeling_updown/nanodet_updown.py

@@ -1,0 +1,1 @@
+../../processors/ocr_batching_updown.py

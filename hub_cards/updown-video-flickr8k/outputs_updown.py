@@ -1,0 +1,1 @@
+../../modeling_updown/outputs_updown.py

@@ -1,0 +1,1 @@
+../../processors/processing_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/pyramid_updown.py

@@ -1,0 +1,1 @@
+../../processors/region_links_updown.py

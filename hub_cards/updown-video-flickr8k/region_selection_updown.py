@@ -1,0 +1,1 @@
+../../modeling_updown/region_selection_updown.py

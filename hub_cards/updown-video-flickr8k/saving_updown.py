@@ -1,0 +1,1 @@
+../../modeling_updown/saving_updown.py
