@@ -151,14 +151,7 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         regions, index = joined_frames(regions, frames, image_index, images=pixel_values is not None)
         rows = TextRows.of(index, num_texts=len(words), num_images=len(regions.region_mask), device=words.device)
-        vectors, clip_steps, whole = self.read_regions(regions, duration_seconds)
-        steps = clip_steps.of_rows(rows.image_index)
-        clips = self.pool_rows(rows, vectors, clip_steps, words, word_mask)
-        found = self.moments(clips.to(words.dtype), steps, words, word_mask)
-        if self.run_similarity is not None:
-            images = self.image_projection(whole)
-            texts = self.text_projection(mean_state(words, word_mask))
-            found = self.run_similarity(found, images, texts, steps, rows)
+        found, steps = self.find(rows, regions, duration_seconds, words, word_mask)
         is_set = isinstance(found, FoundSet)
         last = found.layers[-1] if is_set else found
         spans, scores = self.moments.in_seconds(last, steps)
@@ -292,6 +285,27 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
         vectors = vectors.index_put(real.nonzero(as_tuple=True), states[rows, places])
         whole = pooled.new_zeros(*steps.mask.shape, pooled.shape[-1])
         return vectors, steps, whole.index_put(steps.mask.nonzero(as_tuple=True), pooled)
+
+    # -- what is found ------------------------------------------------------------------------------------------------
+
+    def find(
+        self,
+        rows: TextRows,
+        regions: Regions,
+        durations: torch.Tensor | None,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+    ) -> tuple[Any, ClipSteps]:
+        """What the head finds for N sentences in regions of P clips, and the steps of the clip of each."""
+        vectors, clip_steps, whole = self.read_regions(regions, durations)
+        steps = clip_steps.of_rows(rows.image_index)
+        clips = self.pool_rows(rows, vectors, clip_steps, words, word_mask)
+        found = self.moments(clips.to(words.dtype), steps, words, word_mask)
+        if self.run_similarity is not None:
+            images = self.image_projection(whole)
+            texts = self.text_projection(mean_state(words, word_mask))
+            found = self.run_similarity(found, images, texts, steps, rows)
+        return found, steps
 
     # -- what is learnt -----------------------------------------------------------------------------------------------
 

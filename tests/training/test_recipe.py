@@ -271,40 +271,28 @@ train.label_smoothing train.max_words train.min_word_count train.samples_per_ima
 train.sample_temperature train.captions_per_image evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
 evaluate.no_repeat_ngram_size train.rewards
 """
+ON_TEXT = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
+train.frozen_encoder
+"""
 CONTRASTS = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
-train.momentum_queue train.momentum_decay train.gradient_checkpointing train.frozen_encoder evaluate.rerank
-evaluate.rerank_weight evaluate.folds
+train.captions_per_image train.momentum_queue train.momentum_decay evaluate.rerank evaluate.rerank_weight
+evaluate.folds
 """
 ANSWERS = """
 answers.file answers.min_count answers.top answers.spelling answers.scores answers.learn train.questions_per_image
 train.withhold train.word_vectors train.min_word_count
 """
-GROUNDS = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
-train.gradient_checkpointing train.frozen_encoder train.withhold
-"""
+GROUNDS = "train.captions_per_image train.withhold"
 DESCRIBES = """
 train.label_smoothing train.max_words train.min_word_count train.captions_per_image train.withhold evaluate.num_beams
 evaluate.final_num_beams evaluate.length_penalty evaluate.no_repeat_ngram_size matching.iou matching.background_iou
 """
-STATEMENTS = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words
-train.gradient_checkpointing train.frozen_encoder train.withhold evaluate.shuffle_images
-"""
-CHOOSES = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.frozen_encoder train.questions_per_image train.withhold choices.per_item choices.context_words
-choices.learn_relevance
-"""
-FINDS = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.frozen_encoder train.withhold moments.duration_seconds moments.windows moments.round_seconds
-"""
+STATEMENTS = "train.withhold evaluate.shuffle_images"
+CHOOSES = "train.questions_per_image train.withhold choices.per_item choices.context_words choices.learn_relevance"
+FINDS = "train.withhold moments.duration_seconds moments.windows moments.round_seconds"
 READS = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.frozen_encoder train.withhold reading.words reading.vocabulary reading.min_count reading.top
-evaluate.num_beams
+train.withhold reading.words reading.vocabulary reading.min_count reading.top evaluate.num_beams
 evaluate.final_num_beams
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
@@ -325,19 +313,19 @@ CHECKED = {
 READ_BY = {
     "captioning": [TOP_DOWN, WRITES, SAMPLED, TEXTS],
     "prefix_lm": [TOP_DOWN, WRITES, TEXTS, "text.pretrained text.learning_rate train.gradient_checkpointing"],
-    "retrieval": [TOP_DOWN, CONTRASTS],
-    "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
+    "retrieval": [TOP_DOWN, ON_TEXT, CONTRASTS],
+    "pretraining": [TOP_DOWN, ON_TEXT, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
-    "grounding": [TOP_DOWN, GROUNDS],
+    "grounding": [TOP_DOWN, ON_TEXT, GROUNDS],
     "detection": [
         "train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image held_out.names"
     ],
     "dense_captioning": [TOP_DOWN, DESCRIBES],
-    "entailment": [TOP_DOWN, STATEMENTS],
-    "pairs": [TOP_DOWN, STATEMENTS],
-    "moments": [TOP_DOWN, FINDS, "train.questions_per_image"],
-    "multiple_choice": [TOP_DOWN, CHOOSES],
-    "reading": [TOP_DOWN, READS],
+    "entailment": [TOP_DOWN, ON_TEXT, STATEMENTS],
+    "pairs": [TOP_DOWN, ON_TEXT, STATEMENTS],
+    "moments": [TOP_DOWN, ON_TEXT, FINDS, "train.questions_per_image"],
+    "multiple_choice": [TOP_DOWN, ON_TEXT, CHOOSES],
+    "reading": [TOP_DOWN, ON_TEXT, READS],
     "multi": [
         TOP_DOWN,
         "text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate",
