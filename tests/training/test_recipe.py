@@ -84,6 +84,7 @@ def test_there_are_recipes_for_every_stage() -> None:
         *(f"vqa/{name}_qa" for name in ("msrvtt", "msvd", "activitynet")),
         *(f"vqa/{name}" for name in ("tgif_frameqa", "tgif_count", "next_oe")),
         *(f"multiple_choice/{name}" for name in ("next_qa", "tgif_action", "tgif_transition")),
+        *(f"reading/{name}" for name in ("scenes", "sroie", "chartqa", "docvqa", "stvqa", "textvqa")),
         "reading/written_questions",
         "vqa/v2",
         "vqa/v2_newatt",

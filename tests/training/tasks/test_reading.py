@@ -14,6 +14,7 @@ from tests.training.written_forms import written_questions
 from training.data.reading.written_questions import read_written_questions
 from training.regions.store import RegionStoreWriter
 from training.tasks import build_task
+from training.tasks.reading import ReadingSettings
 
 DOCUMENTS: dict[str, Any] = {"reading_objects": False, "reading_max_steps": 3, "reading_max_ocr": 8}
 
@@ -99,7 +100,7 @@ def test_what_is_withheld_is_not_read(tmp_path, withheld):
 
 
 def test_words_in_lines_are_learnt_as_copies(tmp_path):
-    recipe = document_recipe(tmp_path, reading={"vocabulary": str(tmp_path / "words.txt")})
+    recipe = document_recipe(tmp_path, reading=ReadingSettings(vocabulary=str(tmp_path / "words.txt")))
     (tmp_path / "words.txt").write_text("yes\n")
     words = [{"text": "ACME Trading Ltd.", "box": [0.1, 0.1, 0.9, 0.2]}, {"text": "2020", "box": [0.1, 0.3, 0.4, 0.4]}]
     asked = {"question": "who is it?", "image_id": "r", "answers": ["trading ltd."], "words": words}
@@ -116,14 +117,14 @@ def test_words_in_lines_are_learnt_as_copies(tmp_path):
 
 
 def test_a_control_without_words_reads_the_image_alone(tmp_path):
-    task = built(tmp_path, reading={"words": "none"})
+    task = built(tmp_path, reading=ReadingSettings(words="none"))
     inputs = task.inputs(np.arange(4), epoch=0)
     assert not inputs["ocr_mask"].any() and inputs["region_features"].shape[1] > 1
 
 
 def test_drawn_images_are_scored_by_kind(tmp_path):
     data = {"format": "scenes", "num_scenes": {"train": 8, "val": 4, "test": 4}, "image_size": 96}
-    recipe = document_recipe(tmp_path, data=data, reading={"top": 9})
+    recipe = document_recipe(tmp_path, data=data, reading=ReadingSettings(top=9))
     recipe.model["reading_max_ocr"] = 24
     task: Any = build_task(recipe, new_accelerator())
     task.prepare()
