@@ -15,10 +15,10 @@ from training.metrics.vqa.exact_match import exact_match_accuracy, mean
 Metric = Callable[..., dict[str, Any]]  # (predictions, people's answers) -> "per_item" among others
 METRICS: dict[str, Metric] = {
     "reading_exact_match": exact_match_accuracy,
-    "textvqa_accuracy": textvqa_accuracy,
     "anls": anls,
 }
 OWN_METRICS: dict[str, dict[str, Metric]] = {  # format of the data -> those that belong to it, beside METRICS
+    **dict.fromkeys(("textvqa", "vizwiz_vqa"), {"textvqa_accuracy": textvqa_accuracy}),  # of ten people's answers
     "chartqa": {"chartqa_relaxed_accuracy": chartqa_relaxed_accuracy},
     "scenes": {"chartqa_relaxed_accuracy": chartqa_relaxed_accuracy},  # some are of charts
     "stvqa": {"stvqa_accuracy": stvqa_accuracy},
