@@ -18,7 +18,8 @@ METRICS: dict[str, Metric] = {
     "anls": anls,
 }
 OWN_METRICS: dict[str, dict[str, Metric]] = {  # format of the data -> those that belong to it, beside METRICS
-    **dict.fromkeys(("textvqa", "vizwiz_vqa"), {"textvqa_accuracy": textvqa_accuracy}),  # of ten people's answers
+    "textvqa": {"textvqa_accuracy": textvqa_accuracy},
+    "vizwiz_vqa": {"textvqa_accuracy": textvqa_accuracy},
     "chartqa": {"chartqa_relaxed_accuracy": chartqa_relaxed_accuracy},
     "scenes": {"chartqa_relaxed_accuracy": chartqa_relaxed_accuracy},  # some are of charts
     "stvqa": {"stvqa_accuracy": stvqa_accuracy},
