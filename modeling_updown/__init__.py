@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ocr_inputs,
         open_clip,
         pad_regions,
+        split_lines,
     )
     from processors.answer_text_updown import normalize_answer
     from processors.ocr_updown import open_ocr
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
     from .pipeline_moments import UpDownMomentRetrievalPipeline
     from .pipeline_multiple_choice import UpDownMultipleChoicePipeline
+    from .pipeline_reading import UpDownTextReadingPipeline
     from .pipeline_reasoning import UpDownVisualReasoningPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
@@ -138,6 +140,7 @@ HOMES = {  # public name -> the module it is imported from
     "open_ocr": "processors.ocr_updown",
     **dict.fromkeys(("Word", "checked_words", "word_in_box", "word_regions"), "processors.words_updown"),
     "pad_regions": "processors",
+    "split_lines": "processors",
 }
 
 OLD_NAMES = {"load_photo": "load_image", "draw_found_photos": "draw_found_images"}  # before -> now

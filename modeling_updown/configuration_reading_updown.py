@@ -29,7 +29,10 @@ class ReadingConfig(PreTrainedConfig):
     reading_max_steps (`int`, defaults to 12):
         The most words of an answer, its end among them.
     reading_max_ocr (`int`, defaults to 50):
-        The most OCR words of an image.
+        The most OCR words of an image, lines taken apart.
+    reading_split_lines (`bool`, defaults to `True`):
+        Whether an OCR line of several words is read as these, each with its part of the line's box, so that a word of
+        it can be copied; `False`: as one, which is copied whole.
     reading_subwords (`bool`, defaults to `True`):
         Whether an OCR word is embedded by the mean of its pieces' embeddings in the text encoder.
     reading_characters (`""`, `"phoc"` or `"convolution"`, defaults to `"phoc"`):
@@ -50,6 +53,7 @@ class ReadingConfig(PreTrainedConfig):
     reading_question_layers: int = 0
     reading_max_steps: int = 12
     reading_max_ocr: int = 50
+    reading_split_lines: bool = True
     reading_subwords: bool = True
     reading_characters: Literal["", "phoc", "convolution"] = "phoc"
     reading_appearance: bool = False

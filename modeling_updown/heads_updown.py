@@ -97,8 +97,9 @@ MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 MOMENTS = AutoClass(  # transformers' own task of that class names classes, so it is none of ours
     "AutoModelForVideoClassification", "moment-retrieval", "UpDownMomentRetrievalPipeline", "pipeline_moments"
 )
-
-READINGS = AutoClass("AutoModelForDocumentQuestionAnswering")
+READINGS = AutoClass(  # transformers' own task of that class reads a span, so it is none of ours
+    "AutoModelForDocumentQuestionAnswering", "text-reading", "UpDownTextReadingPipeline", "pipeline_reading"
+)
 
 HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownDetector", "modeling_detector", DETECTOR, BOXES, "UpDownDetectorOutput"),

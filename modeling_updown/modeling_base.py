@@ -38,6 +38,7 @@ CHECKING_PIPELINES = (
     "visual-reasoning",
     "visual-multiple-choice",
     "moment-retrieval",
+    "text-reading",
 )
 
 # Heads with the same weights, whose outputs mean different things: answers, and whether a statement holds; what a

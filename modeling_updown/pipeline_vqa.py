@@ -139,7 +139,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         set_processor_parts(self)
         if self.model.can_generate() and not self.writes:
             raise ValueError(
-                f"{type(self.model).__name__} generates its answers, but this pipeline takes models that score answers"
+                f"{type(self.model).__name__} generates its answers, but this pipeline takes models that score them: "
+                'a model that reads the words of an image answers in pipeline("text-reading")'
             )
 
     def __call__(self, image: Any = None, question: Any = None, **kwargs: Any) -> Any:

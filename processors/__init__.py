@@ -6,7 +6,7 @@ from typing import Any
 from .clip_loading_updown import Clip, check_times, load_clip, load_image_or_clip, open_clip
 from .clip_sampling_updown import ClipSampling, choose_frames
 from .image_processing_updown import UpDownImageProcessor, UpDownImageProcessorPil, load_image
-from .ocr_batching_updown import kept_words, ocr_inputs
+from .ocr_batching_updown import kept_words, ocr_inputs, split_lines
 from .processing_updown import UpDownProcessor
 from .region_batching_updown import check_regions, pad_regions, split_regions
 from .tokenization_updown import UpDownTokenizer, boundary_token_ids, caption_token_ids, count_words
@@ -33,6 +33,7 @@ __all__ = [
     "ocr_inputs",
     "open_clip",
     "pad_regions",
+    "split_lines",
     "split_regions",
 ]
 

@@ -1,18 +1,20 @@
 """OCR words of images -> the arguments of a model that reads them: texts as pieces and bytes, boxes, mask.
 
 One word is a mapping with `text` and `box`, xyxy in 0..1 of the image's width and height, and, where a model reads it,
-`feature` (D,), its region's; other keys, such as `score`, are ignored. Words of an image stand in reading order,
-`kept_words` says which of them a model is given.
+`feature` (D,), its region's, and `score` in 0..1; other keys are ignored. Words of an image stand in reading order.
+`split_lines` takes lines of several words apart, `kept_words` says which words a model is given.
 
-OCR engine or data set --words--> kept_words --> ocr_inputs --> `ocr_boxes`, `ocr_mask`, ... of `UpDownForTextReading`
+OCR engine or data set --words--> split_lines --> kept_words --> ocr_inputs --> arguments of `UpDownForTextReading`
 """
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+
+from .word_spaces_updown import line_words
+from .words_updown import fault_of, most_confident, moved_inside, word_of_row
 
 MOST_WORDS = 50  # of an image, as M4C has it
 MOST_PIECES = 8  # of a word; what follows is cut
@@ -23,40 +25,47 @@ Words = Sequence[Mapping[str, Any]]
 
 
 def kept_words(words: Words, *, most: int = MOST_WORDS) -> list[dict[str, Any]]:
-    """The words of one image that a model is given: those with a text and a box inside the image, the first `most`.
+    """The words of one image that a model is given: those with a text and a box inside the image, in their order.
 
-    Texts lose the spaces around them, boxes what lies outside the image. More words than `most` are cut with a warning.
+    Texts are cleaned and boxes cut to the image as `words_updown` does it. Of more words than `most`, the most
+    confident are read (of equal scores, or of none, the first), with a warning.
 
     Raises:
-        ValueError: for a word without text or box, and for a box that is no four numbers or ends before it begins.
+        ValueError: as `word_of_row`.
 
     >>> kept_words([{"text": " STOP ", "box": [-0.1, 0, 0.5, 1]}, {"text": "", "box": [0, 0, 1, 1]}])
     [{'text': 'STOP', 'box': [0.0, 0.0, 0.5, 1.0]}]
     """
-    kept = []
-    for number, word in enumerate(words):
-        text, box = checked_word(word, number=number)
-        if text and box[0] < box[2] and box[1] < box[3]:
-            kept.append({**word, "text": text, "box": box})
+    kept, scores = [], []
+    for number, row in enumerate(words):
+        word = word_of_row(row, number=number)
+        if not fault_of(word):
+            inside = moved_inside(word)
+            kept.append({**row, "text": inside.text, "box": list(inside.box)})
+            scores.append(inside.score)
     if len(kept) > most:
-        warnings.warn(f"an image has {len(kept)} OCR words, of which the first {most} are read", stacklevel=2)
-    return kept[:most]
+        told = "the most confident" if len(set(scores)) > 1 else "the first"
+        warnings.warn(f"an image has {len(kept)} OCR words, of which {told} {most} are read", stacklevel=2)
+    return [kept[place] for place in most_confident(scores, most)]
 
 
-def checked_word(word: Mapping[str, Any], *, number: int) -> tuple[str, list[float]]:
-    """Text and box of a word, the box cut to the image, so that one outside of it is empty; `ValueError` as above."""
-    text, box = word.get("text"), word.get("box")
-    if not isinstance(text, str) or box is None or len(box) != 4:
-        raise ValueError(f"OCR word {number} is {word!r:.80}; give a text and a box [x1, y1, x2, y2] in 0..1")
-    corners = [float(corner) for corner in box]
-    if not all(map(math.isfinite, corners)) or corners[0] > corners[2] or corners[1] > corners[3]:
-        raise ValueError(f"OCR word {number}, {text!r:.40}, has the box {corners}; give x1, y1, x2, y2 that rise")
-    if max(corners) > 2:
-        raise ValueError(
-            f"OCR word {number}, {text!r:.40}, has the box {corners}, which is in pixels; divide x by the image's "
-            "width and y by its height"
-        )
-    return text.strip(), [min(max(corner, 0.0), 1.0) for corner in corners]
+def split_lines(words: Words) -> list[dict[str, Any]]:
+    """The same words, but in place of every line of several words these, each with its part of the line's box.
+
+    Whatever else is said of a line, such as its `feature`, holds of each of its words. Raises `ValueError` as
+    `word_of_row`.
+
+    >>> [(word["text"], word["box"]) for word in split_lines([{"text": "go on", "box": [0, 0, 1, 1]}])]
+    [('go', [0.0, 0, 0.4, 1]), ('on', [0.6, 0, 1.0, 1])]
+    """
+    made: list[dict[str, Any]] = []
+    for number, row in enumerate(words):
+        word = word_of_row(row, number=number)
+        if len(word.text.split()) < 2:
+            made.append(dict(row))
+        else:
+            made += [{**row, "text": part.text, "box": list(part.box)} for part in line_words(word)]
+    return made
 
 
 def ocr_inputs(images: Sequence[Words], tokenizer: Any) -> dict[str, torch.Tensor]:

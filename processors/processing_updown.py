@@ -16,7 +16,7 @@ from transformers.tokenization_utils_base import TextInput
 
 from .code_updown import write_code
 from .image_processing_updown import write_image_code
-from .ocr_batching_updown import kept_words, ocr_inputs
+from .ocr_batching_updown import MOST_WORDS, kept_words, ocr_inputs, split_lines
 from .region_batching_updown import check_regions, pad_regions, split_regions
 from .region_links_updown import padded_links, plain_text, word_links
 
@@ -54,6 +54,7 @@ class UpDownProcessor(ProcessorMixin):
         regions: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         tags: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None,
         words: Sequence[Any] | None = None,
+        max_words: int = MOST_WORDS,
         **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
         """Makes a model's arguments from images, text and regions, at least one of which must be given.
@@ -66,7 +67,9 @@ class UpDownProcessor(ProcessorMixin):
             tags: which regions the words in brackets of a text carry, {"person1": [0]} for "is [person1] here?"; of a
                 list of prompts one for all, or a list.
             words: the OCR words of one image, or a list of those of each image, as `ocr_batching_updown` has them; the
-                first fifty of an image are read.
+                lines of several words are taken apart.
+            max_words: as many OCR words of an image are read, those that `kept_words` says; a model's
+                `config.reading_max_ocr`.
             kwargs: arguments of the image processor and the tokenizer, such as `return_tensors="pt"`.
 
         Returns:
@@ -92,7 +95,8 @@ class UpDownProcessor(ProcessorMixin):
             features.update(pad_regions(each_image))
         if words is not None:
             each_words = [words] if words and isinstance(words[0], Mapping) else words
-            features.update(ocr_inputs([kept_words(own) for own in each_words], self.tokenizer))
+            kept = [kept_words(split_lines(own), most=max_words) for own in each_words]
+            features.update(ocr_inputs(kept, self.tokenizer))
         return_tensors: Any = kwargs.get("return_tensors")
         return BatchFeature(features, tensor_type=return_tensors)
 

@@ -18,6 +18,12 @@ import torch
 
 MAX_WORDS = 500  # of one image; a page of dense print has about as many
 LEAST_SIDE = 1e-6  # of a box inside the image, as a part of the image's side
+LARGEST_CORNER = 2.0  # of a box in 0..1 that reaches out of the image; beyond it the box is in pixels
+FAULTS = (NO_TEXT, OUTSIDE, NOT_FINITE) = (
+    "have no text",
+    "lie outside of the image",
+    "have numbers that are not finite",
+)
 Corners = tuple[tuple[float, float], ...]
 
 
@@ -73,36 +79,47 @@ def checked_words(words: Iterable[Word], *, max_words: int = MAX_WORDS, source: 
     """
     if max_words < 1:
         raise ValueError(f"max_words is {max_words}; keep one word or more")
-    faults = {"have no text": 0, "lie outside of the image": 0, "have numbers that are not finite": 0}
+    faults = dict.fromkeys(FAULTS, 0)
     kept = []
     for word in words:
-        text = clean_text(word.text)
-        numbers = [number for corner in word.corners for number in corner]
-        if not text:
-            faults["have no text"] += 1
-        elif not all(map(math.isfinite, [*numbers, word.score])):
-            faults["have numbers that are not finite"] += 1
+        fault = fault_of(word)
+        if fault:
+            faults[fault] += 1
         else:
-            corners = tuple((_in_unit(x), _in_unit(y)) for x, y in word.corners)
-            inside = Word(text, corners, _in_unit(word.score))
-            left, top, right, bottom = inside.box
-            if min(right - left, bottom - top) < LEAST_SIDE:
-                faults["lie outside of the image"] += 1
-            else:
-                kept.append(inside)
+            kept.append(moved_inside(word))
     told = [f"{count} words {fault} and are left out" for fault, count in faults.items() if count]
     if len(kept) > max_words:
         told.append(f"{len(kept)} words are more than {max_words}, of which the most confident are kept")
-        kept = most_confident(kept, max_words)
+        kept = [kept[place] for place in most_confident([word.score for word in kept], max_words)]
     if told:
         warnings.warn(f"{source}: {'; '.join(told)}", stacklevel=2)
     return kept
 
 
-def most_confident(words: Sequence[Word], count: int) -> list[Word]:
-    """The `count` words of the highest scores, in their order; of equal scores the first."""
-    ranked = sorted(range(len(words)), key=lambda place: -words[place].score)[:count]
-    return [words[place] for place in sorted(ranked)]
+def fault_of(word: Word) -> str:
+    """Why a word cannot be a region, one of `FAULTS`; "" where it can."""
+    numbers = [number for corner in word.corners for number in corner]
+    if not clean_text(word.text):
+        return NO_TEXT
+    if not all(map(math.isfinite, [*numbers, word.score])):
+        return NOT_FINITE
+    left, top, right, bottom = moved_inside(word).box
+    return OUTSIDE if min(right - left, bottom - top) < LEAST_SIDE else ""
+
+
+def moved_inside(word: Word) -> Word:
+    """A word with its text as `clean_text` leaves it, its corners moved into the image and its score into 0..1."""
+    corners = tuple((_in_unit(x), _in_unit(y)) for x, y in word.corners)
+    return Word(clean_text(word.text), corners, _in_unit(word.score))
+
+
+def most_confident(scores: Sequence[float], count: int) -> list[int]:
+    """The places of the `count` highest scores, in their order; of equal scores the first.
+
+    >>> most_confident([0.5, 0.9, 0.9, 1.0], 2)
+    [1, 3]
+    """
+    return sorted(sorted(range(len(scores)), key=lambda place: -scores[place])[:count])
 
 
 def clean_text(text: str) -> str:
@@ -125,8 +142,35 @@ def word_rows(words: Iterable[Word]) -> list[dict[str, Any]]:
 
 
 def words_of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Word]:
-    """The words of `word_rows`, each upright in its box."""
-    return [word_in_box(row["text"], row["box"], score=row["score"]) for row in rows]
+    """The words of `word_rows`, each upright in its box; `ValueError` as `word_of_row`."""
+    return [word_of_row(row, number=number) for number, row in enumerate(rows)]
+
+
+def word_of_row(row: Mapping[str, Any], *, number: int) -> Word:
+    """The word of one such row, whose score may be left out (1); number: its place, which an error names.
+
+    Raises:
+        ValueError: for a row without text or box, and for a box that is no four numbers, ends before it begins, or is
+            in pixels.
+
+    >>> word_of_row({"text": "go", "box": [0, 0, 0.5, 1]}, number=0).score
+    1.0
+    """
+    text, box, score = row.get("text"), row.get("box"), row.get("score", 1.0)
+    if not isinstance(text, str) or box is None or len(box) != 4:
+        raise ValueError(f"OCR word {number} is {row!r:.80}; give a text and a box [x1, y1, x2, y2] in 0..1")
+    corners, score = [float(corner) for corner in box], 1.0 if score is None else float(score)
+    if not all(map(math.isfinite, [*corners, score])) or corners[0] > corners[2] or corners[1] > corners[3]:
+        raise ValueError(
+            f"OCR word {number}, {text!r:.40}, has the box {corners} and the score {score}; give x1, y1, x2, y2 that "
+            "rise, and a score in 0..1"
+        )
+    if max(corners) > LARGEST_CORNER:
+        raise ValueError(
+            f"OCR word {number}, {text!r:.40}, has the box {corners}, which is in pixels; divide x by the image's "
+            "width and y by its height"
+        )
+    return word_in_box(text, corners, score=score)
 
 
 def word_regions(words: Sequence[Sequence[Word]]) -> dict[str, Any]:

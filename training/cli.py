@@ -32,6 +32,7 @@ from training.commands.find import add_find
 from training.commands.ground import add_ground
 from training.commands.index import add_index
 from training.commands.push import add_push
+from training.commands.read import add_read
 from training.commands.regions import add_check_regions, add_convert_regions
 from training.commands.search import add_search
 from training.commands.shared import one_sentence
@@ -55,6 +56,7 @@ examples:
   updown caption clip.mp4 --draw strip.png         a clip: when and where each word looked
   updown ask clip.mp4 "what is the dog doing?"     questions about a clip
   updown find clip.mp4 "the dog jumps" --draw timeline.png   its moment in a clip
+  updown read sign.jpg --draw words.png            the words that are written in an image
   updown entail photo.jpg "people are outdoors" --model runs/entailment_snli_ve/best   does it follow?
   updown choose photo.jpg "where are they?" --choice "at a bar" --choice "at home" --model runs/multiple_choice_vcr/best
   updown extract photos/ --output regions/         region features, made once, for training
@@ -163,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_find(commands)
     add_ground(commands)
     add_index(commands)
+    add_read(commands)
     add_search(commands)
     add_train(commands)
     add_evaluate(commands)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from processors.ocr_batching_updown import MOST_BYTES, kept_words, ocr_inputs, split_words
+from processors.ocr_batching_updown import MOST_BYTES, kept_words, ocr_inputs, split_lines, split_words
 from tests.tiny import tiny_fusion_processor
 
 WHOLE = [0.0, 0.0, 1.0, 1.0]
@@ -57,6 +57,22 @@ def test_five_hundred_words_are_cut_and_said():
     with pytest.warns(UserWarning, match="500 OCR words, of which the first 50 are read"):
         kept = kept_words([word(str(number)) for number in range(500)])
     assert [own["text"] for own in kept] == [str(number) for number in range(50)]
+
+
+def test_of_words_with_scores_the_most_confident_are_kept_in_their_order():
+    words = [{**word(str(number)), "score": score} for number, score in enumerate((0.2, 0.9, 0.5, 0.9))]
+    with pytest.warns(UserWarning, match="4 OCR words, of which the most confident 3 are read"):
+        assert [own["text"] for own in kept_words(words, most=3)] == ["1", "2", "3"]
+
+
+def test_lines_are_taken_apart_with_what_is_said_of_them():
+    line = {"text": " ACME  Ltd. 12", "box": [0.1, 0.2, 0.5, 0.4], "score": 0.5, "feature": [1.0]}
+    found = split_lines([word("one"), line])
+    assert [own["text"] for own in found] == ["one", "ACME", "Ltd.", "12"] and found[0] == word("one")
+    starts, ends = zip(*(own["box"][::2] for own in found[1:]), strict=True)
+    assert starts == pytest.approx([0.1, 0.1 + 0.4 * 5 / 12, 0.1 + 0.4 * 10 / 12])
+    assert ends == pytest.approx([0.1 + 0.4 * 4 / 12, 0.1 + 0.4 * 9 / 12, 0.5])
+    assert all(own["score"] == 0.5 and own["feature"] == [1.0] and own["box"][1::2] == [0.2, 0.4] for own in found[1:])
 
 
 def test_long_words_and_other_scripts_are_bounded():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.clips import add_frames, is_clip, load_media, sampling_of
+from training.commands.read import add_engine, answer_by_reading
 from training.commands.shared import (
     TRAINED_RETRIEVAL,
     TRAINED_VQA,
@@ -31,7 +32,8 @@ def add_ask(commands: Any) -> None:
         run_ask,
         summary="answer questions about an image or a clip",
         example='updown ask dogs.jpg "how many dogs are there?" "what colour is the ball?" --draw look.png\n'
-        '  updown ask clip.mp4 "what is the dog doing?" --frames 12 --draw look.png',
+        '  updown ask clip.mp4 "what is the dog doing?" --frames 12 --draw look.png\n'
+        '  updown ask sign.jpg "what does the sign say?" --read --model runs/reading_scenes/best',
     )
     parser.add_argument("image", metavar="IMAGE", help="an image or a clip: a file or a URL")
     parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes; several are answered one by one")
@@ -70,6 +72,10 @@ def add_ask(commands: Any) -> None:
         help="the retrieval model that finds them (default: the trained one)",
     )
     parser.add_argument(
+        "--read", action="store_true", help="answer from the words that are written in the image, by a model that reads"
+    )
+    add_engine(parser)
+    parser.add_argument(
         "--draw",
         type=Path,
         metavar="PICTURE.png",
@@ -85,6 +91,10 @@ def run_ask(arguments: argparse.Namespace) -> int:
 
     check_picture(arguments.draw)
     check_questions(arguments.questions)
+    if arguments.read:
+        return answer_by_reading(arguments)
+    if arguments.engine is not None or arguments.words is not None:
+        raise ValueError("--engine and --words are of the words in the image: give --read as well")
     if arguments.knowledge is None and arguments.knowledge_model is not None:
         raise ValueError("--knowledge-model finds sentences of --knowledge, which is not given: name the file as well")
     image, questions = load_media(arguments.image, sampling_of(arguments)), arguments.questions

@@ -8,7 +8,7 @@ answers can be written are not learnt, but scored.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -22,29 +22,24 @@ from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownProcessor, kept_words, ocr_inputs, pad_regions
 from modeling_updown.reading_answers_updown import SPECIAL_ANSWERS
-from processors.ocr_batching_updown import Words, split_words
+from processors.ocr_batching_updown import Words, split_lines, split_words
 from processors.region_batching_updown import split_regions
-from training.data.files import format_reader, listed, read_lines
-from training.data.texts.rows import check_words, read_written_questions
+from training.data.files import listed, read_lines
+from training.data.reading.formats import READING_FORMATS, load_reading
 from training.metrics.item_scores import item_scores
-from training.metrics.vqa.accuracy import textvqa_accuracy
-from training.metrics.vqa.exact_match import exact_match_accuracy
 from training.recipe_sections import Recipe, key
+from training.scenes.reading import read_reading_scenes
 from training.tasks.build import build_on_text, load_by_split
 from training.tasks.card_facts import decoding_facts, text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask, fusion_token_ids, withheld_regions
+from training.tasks.reading_scores import FIGURES, metrics_of, reading_scores
 from training.tasks.reading_targets import ReadingTargets, common_words, reading_targets
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.statements import IMAGE_FEATURES, rows_within
 from training.text.word_pieces import train_word_pieces
 
-FORMATS: dict[str, Callable[..., Dataset]] = {"written_questions": read_written_questions}
-BY_SPLIT = ("annotations", "images", "file_split")
-METRICS: dict[str, Callable[..., dict[str, Any]]] = {  # (predictions, people's answers) -> "accuracy" and "per_item"
-    "reading_exact_match": exact_match_accuracy,
-    "textvqa_accuracy": textvqa_accuracy,
-}
-FIGURES = {"reading_exact_match": "exact match", "textvqa_accuracy": "TextVQA's accuracy"}
+FORMATS: dict[str, Callable[..., Dataset]] = {**READING_FORMATS, "scenes": read_reading_scenes}
+BY_SPLIT = ("questions", "captions", "annotations", "images", "words", "tables", "num_scenes", "file_split")
 SINGLE_PASS = ("classification", "lorra")
 
 
@@ -53,13 +48,13 @@ class ReadingSettings:
     """What is said of OCR words and of the vocabulary of answers.
 
     words: where the OCR words of an image come from: the rows of the `data`, or the `regions` of a store that carry a
-        text.
+        text; `none` gives the model none, as a control.
     vocabulary: a file of the words (of a model of a single pass, the answers) that can be written without being read,
         one a line; empty takes those of the training answers.
     min_count, top: without a file: those in the answers of so many questions, at most so many, the commonest first.
     """
 
-    words: Literal["data", "regions"] = "data"
+    words: Literal["data", "regions", "none"] = "data"
     vocabulary: str = ""
     min_count: int = key(1, lowest=1, beside={"reading.vocabulary": ("",)})
     top: int = key(5000, lowest=1, beside={"reading.vocabulary": ("",)})
@@ -122,11 +117,7 @@ class ReadingTask(FusionTask):
 
     def rows(self, split: str) -> Dataset:
         """One row a question of that split, as `READING_FEATURES` has it."""
-        data = self.recipe.data
-        rows = load_by_split(partial(load_reading, formats=FORMATS), data, split=split, names=BY_SPLIT)
-        if self.recipe.reading.words == "data":
-            check_words(rows)
-        return rows
+        return load_by_split(partial(load_reading, formats=FORMATS), self.recipe.data, split=split, names=BY_SPLIT)
 
     def rows_of_images(self, rows: Dataset) -> Dataset:
         """A row an image of the questions."""
@@ -151,16 +142,30 @@ class ReadingTask(FusionTask):
         return Asked(rows, prepared, found[kept], self.words_of(rows))
 
     def words_of(self, rows: Dataset) -> list[list[dict[str, Any]]]:
-        """The OCR words of each question that the model is given; none where they are among the regions."""
-        if self.recipe.reading.words == "regions":
+        """The OCR words of each question that the model is given; none where the data do not bring them.
+
+        Raises `ValueError` where none of the rows has any.
+        """
+        if self.recipe.reading.words != "data":
             return [[]] * len(rows)
-        return [self.kept(words) for words in rows["words"][:]]
+        ids, words = rows["image_id"][:], rows["words"][:]
+        if not any(words):
+            raise ValueError(
+                "the data have no OCR words: name their file or folder in data.words, take those of a store with "
+                "region_texts (reading.words: regions), or set reading.words to none"
+            )
+        of_images: dict[str, list[dict[str, Any]]] = {}
+        for image_id, own in zip(ids, words, strict=True):
+            if image_id not in of_images:
+                of_images[image_id] = self.kept(own)
+        return [of_images[image_id] for image_id in ids]
 
     def kept(self, words: Words) -> list[dict[str, Any]]:
-        """The first OCR words of an image, as many as the model reads."""
+        """The OCR words of an image that the model reads, lines taken apart where its config says so."""
+        config = self.model.config
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # which images have more is no news in training
-            return kept_words(words, most=self.model.config.reading_max_ocr)
+            return kept_words(split_lines(words) if config.reading_split_lines else words, most=config.reading_max_ocr)
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
         """The questions of a split, or the first of them, about at most `max_images` images."""
@@ -182,7 +187,7 @@ class ReadingTask(FusionTask):
 
     def build(self, rows: Dataset) -> Any:
         """A new model, whose vocabulary is the recipe's file or that of the training answers."""
-        words = [word["text"] for own in (rows["words"][:] if "words" in rows.column_names else []) for word in own]
+        words = [word["text"] for own in rows["words"][:] for word in own]
         texts, fields = [*rows["question"][:], *words], {"id2label": dict(enumerate(self.vocabulary(rows)))}
         if self.reads_objects:
             return self.build_fusion(texts, **fields)
@@ -238,11 +243,7 @@ class ReadingTask(FusionTask):
 
     def take_targets(self) -> None:
         """What is learnt of each training question; those without an answer that can be written are left out."""
-        config = self.model.config
-        self.numbers = {word: number for number, word in config.id2label.items() if number >= len(SPECIAL_ANSWERS)}
-        answers = self.trained.rows["answers"][:]
-        words = self.words_of_all(self.trained)
-        made = [self.targets_of(own, read) for own, read in zip(answers, words, strict=True)]
+        made = self.all_targets(self.trained)
         kept = [number for number, target in enumerate(made) if target is not None]
         if not kept:
             raise ValueError("no training answer can be written from the vocabulary and the OCR words: see `reading`")
@@ -253,17 +254,19 @@ class ReadingTask(FusionTask):
         self.targets: list[ReadingTargets] = [target for target in made if target is not None]
         self.num_rows = len(kept)
 
-    def targets_of(self, answers: Sequence[str], words: Words) -> ReadingTargets | None:
-        """What is learnt of a question; None where no answer can be written."""
+    def all_targets(self, asked: Asked) -> list[ReadingTargets | None]:
+        """What is learnt of each question; None where no answer can be written."""
         config = self.model.config
-        texts, whole = [word["text"] for word in words], config.reading_head in SINGLE_PASS
-        return reading_targets(answers, texts, self.numbers, size=config.num_labels, whole=whole)
+        numbers = {word: number for number, word in config.id2label.items() if number >= len(SPECIAL_ANSWERS)}
+        options: dict[str, Any] = {"size": config.num_labels, "whole": config.reading_head in SINGLE_PASS}
+        pairs = zip(asked.rows["answers"][:], self.words_of_all(asked), strict=True)
+        return [reading_targets(own, [word["text"] for word in read], numbers, **options) for own, read in pairs]
 
     def words_of_all(self, asked: Asked) -> list[list[dict[str, Any]]]:
         """The OCR words of each question, those among the regions too; none where images are withheld."""
         if self.recipe.train.withhold == "image":
             return [[] for _ in range(len(asked))]
-        if self.recipe.reading.words == "data" or asked.images is None:
+        if self.recipe.reading.words != "regions" or asked.images is None:
             return asked.words
         found: list[list[dict[str, Any]]] = []
         for start in range(0, len(asked.images), self.recipe.evaluate.batch_size):
@@ -297,7 +300,7 @@ class ReadingTask(FusionTask):
         words: Sequence[Words] = [asked.words[index] for index in indices.tolist()]
         if asked.images is not None:
             regions, found = self.objects_and_words(asked.images, asked.image_of[indices])
-            words = words if self.recipe.reading.words == "data" else found
+            words = found if self.recipe.reading.words == "regions" else words
         if self.recipe.train.withhold == "image":
             words = [[] for _ in words]
             regions = withheld_regions(self.model.config, len(indices)) if regions else {}
@@ -354,14 +357,13 @@ class ReadingTask(FusionTask):
         """Answer the questions of a split, every process its share, and score the answers by every metric."""
         asked = self.evaluation_asked(split, max_images=max_images)
         found = self.read(model, asked, num_beams=num_beams)
-        answers, ids = asked.rows["answers"][:], asked.rows["question_id"][:]
-        metrics: dict[str, float] = {}
-        items = {}
-        for name, metric in METRICS.items():
-            scored = metric([own["answer"] for own in found], answers)
-            metrics |= {name: scored["accuracy"], f"{name}_x100": round(100 * scored["accuracy"], 2)}
-            items[name] = item_scores(ids, scored["per_item"])
-        return Scored(metrics, found, {}, items, {"copied": sum(any(own["copied"]) for own in found)})
+        answers = [own["answer"] for own in found]
+        metrics, domains, per_item = reading_scores(answers, asked.rows, format=self.recipe.data["format"])
+        ids = asked.rows["question_id"][:]
+        items = {name: item_scores(ids, values) for name, values in per_item.items()}
+        writable = sum(target is not None for target in self.all_targets(asked))  # the bound of every answer
+        numbers = {"questions": len(asked), "writable": writable}
+        return Scored(metrics, found, domains, items, {**numbers, "copied": sum(any(own["copied"]) for own in found)})
 
     @torch.no_grad()
     def read(self, model: Any, asked: Asked, *, num_beams: int) -> list[dict[str, Any]]:
@@ -393,11 +395,6 @@ class ReadingTask(FusionTask):
         return {**said, "num_beams": num_beams, **scored.numbers, "metrics": shown, "domains": scored.domains}
 
 
-def load_reading(format: str, *, formats: Mapping[str, Callable[..., Dataset]] = FORMATS, **options: Any) -> Dataset:
-    """Read a data set of reading by the name of its format; `ValueError` as `format_reader` and its reader."""
-    return format_reader(formats, format, options, kind="reading")(**options)
-
-
 def distinct_images(rows: Dataset) -> tuple[Dataset, np.ndarray]:
     """One row (`image_id`, undecoded `image`) an image of the questions, and the image of each question (Q,)."""
     places: dict[str, int] = {}
@@ -407,13 +404,20 @@ def distinct_images(rows: Dataset) -> tuple[Dataset, np.ndarray]:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """`ValueError` for crops and mirrored images, whose text cannot be read, and for what cannot be withheld."""
+    """`ValueError` for crops and mirrored images, whose text cannot be read, for what cannot be withheld, and for the
+    metric of another data set."""
     regions = recipe.regions
     if regions.crops < 1 or regions.flips:
         raise ValueError("regions.crops and regions.flips cut and mirror what is to be read: leave them out")
     if recipe.train.withhold in ("text", "regions"):
         raise ValueError(
             f"train.withhold is {recipe.train.withhold!r}, which questions have none of: set it to question or image"
+        )
+    known = metrics_of(str(recipe.data.get("format")))
+    if recipe.evaluate.metric not in known:
+        raise ValueError(
+            f"evaluate.metric is {recipe.evaluate.metric!r}, which data of the format {recipe.data.get('format')!r} "
+            f"are not scored by: choose one of {', '.join(known)}"
         )
 
 

@@ -11,9 +11,10 @@ import torch
 from modeling_updown.reading_answers_updown import END, SPECIAL_ANSWERS, START
 from tests.training.tiny_run import new_accelerator, tiny_reading_recipe, train_here
 from tests.training.written_forms import written_questions
-from training.data.texts.rows import read_written_questions
+from training.data.reading.written_questions import read_written_questions
 from training.regions.store import RegionStoreWriter
 from training.tasks import build_task
+from training.tasks.reading import ReadingSettings
 
 DOCUMENTS: dict[str, Any] = {"reading_objects": False, "reading_max_steps": 3, "reading_max_ocr": 8}
 
@@ -26,7 +27,7 @@ def built(folder: Path, **changes: Any) -> Any:
 
 def document_recipe(folder: Path, **changes: Any) -> Any:
     recipe = tiny_reading_recipe(folder, **changes)
-    recipe.data.pop("images")
+    recipe.data.pop("images", None)
     recipe.regions = type(recipe.regions)()
     recipe.model = {**recipe.model, **DOCUMENTS}
     return recipe
@@ -98,6 +99,42 @@ def test_what_is_withheld_is_not_read(tmp_path, withheld):
         assert not inputs["ocr_mask"].any() and inputs["region_features"].eq(1).all()
 
 
+def test_words_in_lines_are_learnt_as_copies(tmp_path):
+    recipe = document_recipe(tmp_path, reading=ReadingSettings(vocabulary=str(tmp_path / "words.txt")))
+    (tmp_path / "words.txt").write_text("yes\n")
+    words = [{"text": "ACME Trading Ltd.", "box": [0.1, 0.1, 0.9, 0.2]}, {"text": "2020", "box": [0.1, 0.3, 0.4, 0.4]}]
+    asked = {"question": "who is it?", "image_id": "r", "answers": ["trading ltd."], "words": words}
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.json").write_text(json.dumps([asked]))
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    size = task.model.config.num_labels
+    assert [word["text"] for word in task.trained.words[0]] == ["ACME", "Trading", "Ltd.", "2020"]
+    assert task.targets[0].sequences == [(size + 1, size + 2)]
+    recipe.model["reading_split_lines"] = False
+    with pytest.raises(ValueError, match="no training answer can be written"):
+        build_task(recipe, new_accelerator()).prepare()
+
+
+def test_a_control_without_words_reads_the_image_alone(tmp_path):
+    task = built(tmp_path, reading=ReadingSettings(words="none"))
+    inputs = task.inputs(np.arange(4), epoch=0)
+    assert not inputs["ocr_mask"].any() and inputs["region_features"].shape[1] > 1
+
+
+def test_drawn_images_are_scored_by_kind(tmp_path):
+    data = {"format": "scenes", "num_scenes": {"train": 8, "val": 4, "test": 4}, "image_size": 96}
+    recipe = document_recipe(tmp_path, data=data, reading=ReadingSettings(top=9))
+    recipe.model["reading_max_ocr"] = 24
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    scored = task.score(task.model, split="val")
+    told = task.figures(scored)
+    assert told["writable"] <= told["questions"] == 16 and "chartqa_relaxed_accuracy_x100" in told["metrics"]
+    assert told["domains"]["copied"]["questions"] + told["domains"]["not copied"]["questions"] == 16
+    assert sum(own["questions"] for kind, own in told["domains"].items() if "_" in kind) == 16
+
+
 def test_a_vocabulary_of_the_training_answers(tmp_path):
     task = built(tmp_path)
     answers = {answer for own in task.trained.rows["answers"] for answer in own}
@@ -112,6 +149,7 @@ def test_a_vocabulary_of_the_training_answers(tmp_path):
         ({"model": {"reading_appearance": True}}, "set reading.words to regions"),
         ({"reading": {"words": "regions"}}, "region_texts"),
         ({"reading": {"min_count": 99}}, "vocabulary of answers is empty"),
+        ({"evaluate": {"metric": "chartqa_relaxed_accuracy"}}, "are not scored by: choose one of reading_exact_match"),
     ],
 )
 def test_recipes_that_cannot_be_run_are_refused(tmp_path, change, told):

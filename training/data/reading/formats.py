@@ -3,7 +3,8 @@
     files + image folder + words --load_reading--> rows of training/data/reading/rows.py
 
 `scene_text.py` has those about photos, `documents.py` those about documents and charts; `word_layouts.py` says in which
-layouts words may come. The drawn ones are `training/scenes/reading.py`'s.
+layouts words may come, and `written_questions.py` has a file of your own. The drawn ones are
+`training/scenes/reading.py`'s; `training/tasks/reading.py` joins them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import datasets
 from training.data.files import format_reader
 from training.data.reading.documents import read_chartqa, read_docvqa, read_sroie
 from training.data.reading.scene_text import read_ocrvqa, read_stvqa, read_textcaps, read_textvqa, read_vizwiz_vqa
+from training.data.reading.written_questions import read_written_questions
 
 READING_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "textvqa": read_textvqa,
@@ -25,6 +27,7 @@ READING_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "infographicvqa": read_docvqa,
     "chartqa": read_chartqa,
     "sroie": read_sroie,
+    "written_questions": read_written_questions,
 }
 
 

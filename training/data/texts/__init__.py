@@ -1,1 +1,0 @@
-"""Questions that are answered by reading, one row a question with the OCR words of its image."""
