@@ -28,16 +28,17 @@ def write_models(root: Path) -> None:
     for name in ("google-bert/bert-base-uncased", "sentence-transformers/all-MiniLM-L6-v2"):
         AutoModel.from_config(tiny_encoder_config()).save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
-    name = "HuggingFaceTB/SmolLM2-135M"
     tokenizer = tiny_tokenizer(bos_token="[CLS]", eos_token="[SEP]")
     config = tiny_text_config(
         "llama", vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3, max_position_embeddings=256
     )
-    AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
-    tokenizer.save_pretrained(root / name)
+    for name in ("HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M-Instruct"):
+        AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
     detector = root / "hub_cards" / "updown-detector-lite"
-    tiny_pyramid_detector(id2label=dict(enumerate(("background", *DETECTED)))).save_pretrained(detector)
-    save_tiny_retrieval(root / "hub_cards" / "updown-retrieval-flickr8k")
+    model = tiny_pyramid_detector(id2label=dict(enumerate(("background", *DETECTED))))
+    model.save_pretrained(detector)
+    save_tiny_retrieval(root / "hub_cards" / "updown-retrieval-flickr8k", vision_config=model.config, pooling="mean")
     from modeling_updown import UpDownImageProcessor
 
     UpDownImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}).save_pretrained(detector)

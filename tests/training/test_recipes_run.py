@@ -90,6 +90,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
         "model.phrase_embedding_size": 32,
         "held_out.names": ["red star", "star"],
     },
+    "reading/scenes": {"data.image_size": 96},
     "moments/activitynet": {"model.moment_segments": 8, "model.moment_map_kernel": 3},
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",

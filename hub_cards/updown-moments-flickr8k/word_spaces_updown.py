@@ -1,0 +1,1 @@
+../../processors/word_spaces_updown.py

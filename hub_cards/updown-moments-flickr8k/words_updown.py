@@ -1,0 +1,1 @@
+../../processors/words_updown.py
