@@ -298,7 +298,7 @@ train.frozen_encoder train.withhold moments.duration_seconds moments.windows mom
 """
 READS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
-train.withhold reading.words reading.vocabulary reading.min_count reading.top evaluate.num_beams
+train.frozen_encoder train.withhold reading.words reading.vocabulary reading.min_count reading.top evaluate.num_beams
 evaluate.final_num_beams
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
