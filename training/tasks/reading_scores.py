@@ -28,8 +28,8 @@ FIGURES = {
     "reading_exact_match": "exact match",
     "textvqa_accuracy": "TextVQA's accuracy",
     "anls": "ANLS",
-    "chartqa_relaxed_accuracy": "ChartQA's relaxed accuracy",
     "stvqa_accuracy": "ST-VQA's accuracy",
+    "chartqa_relaxed_accuracy": "ChartQA's relaxed accuracy",
 }
 
 
