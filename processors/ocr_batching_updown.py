@@ -56,7 +56,7 @@ def split_lines(words: Words) -> list[dict[str, Any]]:
     `word_of_row`.
 
     >>> [(word["text"], word["box"]) for word in split_lines([{"text": "go on", "box": [0, 0, 1, 1]}])]
-    [('go', [0.0, 0, 0.4, 1]), ('on', [0.6, 0, 1.0, 1])]
+    [('go', [0.0, 0.0, 0.4, 1.0]), ('on', [0.6, 0.0, 1.0, 1.0])]
     """
     made: list[dict[str, Any]] = []
     for number, row in enumerate(words):

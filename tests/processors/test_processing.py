@@ -134,6 +134,8 @@ def test_published_folder_loads_without_this_package(tmp_path: Path) -> None:
         "region_batching_updown.py",
         "region_links_updown.py",
         "tokenization_updown.py",
+        "word_spaces_updown.py",
+        "words_updown.py",
     }
     result = json.loads(run_script(LOAD_SCRIPT, folder, image, folder=tmp_path, python_path=None))
     assert result["classes"] == ["UpDownProcessor", "UpDownTokenizer", "UpDownImageProcessor"]

@@ -23,6 +23,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "zero-shot-object-detection": {"candidate_labels": ["a red circle", "a dog"], "threshold": 0.01},
     "phrase-grounding": {"text": "a red circle and a dog", "phrases": ["a red circle", "a dog"]},
     "moment-retrieval": {"sentences": ["a red circle is seen", "a dog runs"]},
+    "text-reading": {
+        "question": "what does the sign say?",
+        "words": [{"text": "stop", "box": [0.1, 0.1, 0.4, 0.3]}, {"text": "here", "box": [0.5, 0.1, 0.9, 0.3]}],
+    },
     "visual-entailment": {"text": ["a red circle is there", "nothing is there"]},
     "visual-reasoning": {"text": "a red circle is in both"},
     "visual-multiple-choice": {"text": "what is there?", "choices": ["a red circle", "two dogs"]},

@@ -29,7 +29,7 @@ def test_parts_are_recipes_with_changes_of_their_own() -> None:
     small, pairs = part_recipes(recipe).values()
     assert recipe.data["parts"]["small"]["weight"] == 2 and recipe.data["parts"]["pairs"]["weight"] == 1
     assert (small.train.batch_size, small.data["num_scenes"]["train"], small.data["num_scenes"]["val"]) == (8, 5, 200)
-    assert (pairs.train.batch_size, pairs.model["image_pairs"]) == (64, "triplet")
+    assert (pairs.train.batch_size, pairs.model["image_pairs"]) == (64, "pair_biattention")
     assert small.train.epochs == TrainRecipe.epochs  # of the run, which is not the part's
 
 
