@@ -30,6 +30,7 @@ from training.publish.push import check_published, is_same, outputs_here, publis
 
 # what published code may ask of a stranger's environment: the rest comes with these
 ALLOWED_IMPORTS = {"torch", "torchvision", "timm", "transformers", "tokenizers", "safetensors", "numpy", "PIL"}
+GUARDED_IMPORTS = {"clip_decoding_updown.py": {"av", "torchcodec"}}  # inside a try, for clips alone
 EVALUATION = {
     "task": "image-to-text",
     "dataset": {"name": "Flickr8k", "type": "flickr8k", "split": "test", "num_photos": 1000},
@@ -182,10 +183,7 @@ def test_published_code_asks_for_nothing_unusual(published: Path) -> None:
                 assert node.level < 2, path
                 names = [] if node.level else [node.module or ""]
             roots = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
-            guarded = (
-                {"av", "torchcodec"} if path.name == "clip_decoding_updown.py" else set()
-            )  # inside a try, for clips alone
-            assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"} | guarded, path
+            assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"} | GUARDED_IMPORTS.get(path.name, set()), path
 
 
 def test_hub_folder_of_a_retrieval_model(saved_retrieval: Path, published_retrieval: Path) -> None:
