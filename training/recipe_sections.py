@@ -116,7 +116,7 @@ class TrainRecipe:
         many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
     gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
     frozen_encoder: tasks of the fusion model: its encoder (of texts, regions and their names) stays as
-        `init_from` or `text.pretrained` has it; what stands after it learns: the head, the pooling of clips.
+        `init_from` has it; what stands after it learns: the head, the pooling of clips.
     withhold: question answering: train and score without the `image` or without the `question`, for baselines that show
         what each adds; grounding: without the `image`, of whose regions the boxes alone are left, or the `text`; dense
         captioning: without the `image`, or without the `regions`, of which nothing is left; entailment and pairs:

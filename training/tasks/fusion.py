@@ -165,8 +165,11 @@ def freeze_text(model: Any, layers: int) -> None:
 
 
 def freeze_encoder(model: Any, recipe: Recipe) -> None:
-    """Leave the fusion model's encoder out of training; `ValueError` where it has learnt nothing worth keeping."""
-    if not (recipe.init_from or recipe.text.pretrained):
+    """Leave the fusion model's encoder out of training; `ValueError` where some of it has learnt nothing.
+
+    `text.pretrained` settles the text encoder alone: the embedding of regions beside it would stay at random weights.
+    """
+    if not recipe.init_from:
         raise ValueError("train.frozen_encoder keeps random weights: name a trained model in init_from")
     if recipe.regions.trained:
         raise ValueError("train.frozen_encoder beside regions.trained: leave one of them out")

@@ -194,6 +194,15 @@ def test_a_frozen_encoder_needs_weights(tmp_path: Path) -> None:
         prepared(tiny_retrieval_recipe(tmp_path, train={"frozen_encoder": True}))
 
 
+def test_a_pretrained_text_encoder_is_not_enough_for_a_frozen_one(trained: tuple, tmp_path: Path) -> None:
+    """The embedding of regions would stay at random weights without a word."""
+    text = TextRecipe(pretrained=str(Path(trained[0].output) / "best"))
+    recipe = tiny_retrieval_recipe(tmp_path, train={"frozen_encoder": True}, text=text)
+    del recipe.model["text_config"]
+    with pytest.raises(ValueError, match="frozen_encoder keeps random weights: name a trained model in init_from"):
+        prepared(recipe)
+
+
 def test_gradient_checkpointing_and_folds_run(tmp_path: Path) -> None:
     evaluate = EvaluateRecipe(metric="t2i_r1", batch_size=3, folds=2)
     recipe = tiny_retrieval_recipe(tmp_path, train={"max_steps": 1, "gradient_checkpointing": True}, evaluate=evaluate)
