@@ -35,8 +35,8 @@ class RunSimilarity(nn.Module):
         self, found: FoundMap, vectors: torch.Tensor, texts: torch.Tensor, steps: ClipSteps, rows: TextRows
     ) -> FoundMap:
         """found of N sentences; vectors (P, C, E) of the steps of P clips, texts (N, E); steps of N clips."""
-        pairs = F.normalize(vectors, dim=-1), F.normalize(texts, dim=-1)
-        likeness = torch.einsum("psd,pcd->psc", rows.by_image(pairs[1]), pairs[0])
+        texts_of_clips = rows.by_image(F.normalize(texts, dim=-1))  # (P, sentences of a clip, E)
+        likeness = torch.einsum("psd,pcd->psc", texts_of_clips, F.normalize(vectors, dim=-1))
         segments = segment_means(rows.by_text(likeness)[..., None], steps, self.num_segments).squeeze(-1)  # (N, S)
         segments = at_least_float32(segments)
         runs = run_means(segments) - segments.mean(dim=1)[:, None, None]
